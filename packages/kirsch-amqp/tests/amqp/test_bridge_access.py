@@ -398,10 +398,39 @@ def test_private_rooms_are_closed_where_there_are_no_tickets(rabbit):
     ):
         eve.say(type="join", room="!plans", ticket=TOKENS.ticket("!plans"))
         assert eve.until("error", room="!plans")["code"] == "forbidden"
-        # A client without an id is its own user.
-        eve.join(f"@{eve.client}")
-        eve.send(f"@{eve.client}", 1, "note to self")
-        assert eve.messages(1) == ["note to self"]
+
+
+@pytest.mark.services
+def test_a_guest_is_a_user_that_nobody_else_can_be(rabbit):
+    """A user whose id is a guest's public name, which everybody sees, does not read the guest's messages."""
+
+    def authenticate(hello, request):
+        return Identity(hello.name, id=hello.token or "")
+
+    with (
+        running("cherrypy", rabbit.url, rabbit.name(), authenticate=authenticate) as application,
+        Visitor(application, hello=False) as guest,
+        Visitor(application, hello=False) as other,
+    ):
+        welcome = guest.hello()
+        own = f"@{welcome['user']}"
+        guest.join(own)
+        guest.send(own, 1, "note to self")
+        assert guest.messages(1) == ["note to self"]
+        assert other.hello(token=welcome["client"])["user"] != welcome["user"]
+        other.say(type="join", room=own)
+        assert other.until("error", room=own)["code"] == "forbidden"
+        guest.join("lobby")
+        assert application.bridge.users("lobby") == {welcome["user"]: [welcome["client"]]}
+        # Nor can an id be one that guests have.
+        late = Visitor(application, hello=False)
+        late.say(type="hello", key=late.key, token=welcome["user"])
+        assert late.ended()[0] == 4401
+
+
+def test_tokens_are_of_no_guest():
+    with pytest.raises(ValueError, match="~"):
+        TOKENS.issue("~ada")
 
 
 def test_an_identity_needs_a_name_only():

@@ -1,7 +1,8 @@
 """Access to rooms: users' own rooms, tickets of private rooms, and bans. No I/O, no clock.
 
 `@USER` is a user's own room: everybody may send there, and the user alone may read it. `!NAME` is a private
-room: whoever has no ticket may neither read nor send. Everything else is up to the application.
+room: whoever has no ticket may neither read nor send. Everything else is up to the application. A client to
+which the application has given no id is a guest, a user of its own: `~CLIENT`.
 """
 
 import math
@@ -14,6 +15,8 @@ Direction = Literal["read", "write"]
 
 # Bans that are remembered, lifted ones too; seconds that an order may lie in the future.
 BANS, AHEAD = 10_000, 60.0
+# First character of a guest's user: no id begins with it, or it could be another's public name.
+GUEST = "~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Identity:
         name: name that others in a room see.
         user: any object of the application, for `authorise` and `check`; it is never sent.
         id: name of the user, the same for all connections of one; others in a room see it. "": each client is
-            a user, by its own name.
+            a guest. It cannot begin with "~".
         roles: roles of the user, for `authorise` and `check`; they are never sent.
         expires: seconds since 1970 after which the connection is closed, unless it was refreshed.
     """
@@ -42,6 +45,11 @@ class Ticket:
 
     write: bool = True
     expires: float = math.inf
+
+
+def user_of(identity: str, client: str) -> str:
+    """Return the name of the user: its id, or a guest's."""
+    return identity or GUEST + client
 
 
 def is_private(room: str) -> bool:

@@ -5,7 +5,7 @@ import time
 from typing import Any, ClassVar, Protocol
 
 from kirsch.amqp import protocol
-from kirsch.amqp.access import Direction, Identity, Ticket
+from kirsch.amqp.access import Direction, Identity, Ticket, user_of
 from kirsch.amqp.limits import Bucket, Limits
 from kirsch.amqp.message import Conflict, Rejected, Settled
 from kirsch.amqp.metrics import Counters
@@ -101,8 +101,8 @@ class Connection(WebSocket):
 
     @property
     def user(self) -> str:
-        """Name of the user: its id, or the client's own name."""
-        return self.identity.id or self.client_id
+        """Name of the user: its id, or a guest's."""
+        return user_of(self.identity.id, self.client_id)
 
     def opened(self) -> None:
         self.bridge.registry.opened(self)

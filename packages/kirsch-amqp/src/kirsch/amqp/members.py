@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kirsch.amqp import protocol
-from kirsch.amqp.access import Bans, Order, read_order
+from kirsch.amqp.access import Bans, Order, read_order, user_of
 from kirsch.amqp.message import Publication
 from kirsch.amqp.room import Room, Rooms
 from kirsch.websocket import Prepared
@@ -86,10 +86,10 @@ class Presence:
         return [(client, name) for client, name, _ in self._members(room)]
 
     def users(self, room: str) -> dict[str, list[str]]:
-        """Return users, each with its clients; a client without an id is its own user."""
+        """Return users, guests too, each with its clients."""
         found: dict[str, list[str]] = {}
         for client, _, user in self._members(room):
-            found.setdefault(user or client, []).append(client)
+            found.setdefault(user_of(user, client), []).append(client)
         return found
 
     def _members(self, room: str) -> list[tuple[str, str, str]]:

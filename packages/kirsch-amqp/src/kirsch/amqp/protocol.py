@@ -354,7 +354,7 @@ def sender(message_id: str | None) -> tuple[str, int]:
 
 
 def members(found: Sequence[tuple[str, str, str]]) -> list[dict[str, str]]:
-    """Return clients, names and users as JSON objects; a client without an id is its own user."""
+    """Return clients, names and users as JSON objects; guests have no user."""
     return [
         {"client": client, "name": name} | ({"user": user} if user else {}) for client, name, user in found
     ]

@@ -13,7 +13,7 @@ from secrets import token_urlsafe
 from typing import Any
 
 from kirsch.amqp import protocol
-from kirsch.amqp.access import Identity, Order, Ticket, is_private
+from kirsch.amqp.access import GUEST, Identity, Order, Ticket, is_private, user_of
 from kirsch.amqp.connection import Connection, Refused
 from kirsch.amqp.history import Page
 from kirsch.amqp.limits import Limits, Proxies
@@ -139,7 +139,7 @@ class ConnectionRegistry:
         identity = self._identify(connection, hello)
         if identity is None:
             return
-        user = identity.id or hello.client
+        user = user_of(identity.id, hello.client)
         with self._lock:
             if banned := self._members.bans.reason(user, "", time.time()):
                 connection.dismiss(protocol.BANNED, _short(banned))
@@ -181,6 +181,8 @@ class ConnectionRegistry:
             identity, reason = self._authenticate(hello, connection.request), "who are you?"
         except Refused as error:
             identity, reason = None, str(error)
+        if identity is not None and identity.id.startswith(GUEST):
+            identity, reason = None, f"the id of a user cannot begin with {GUEST}"
         if identity is not None and identity.expires <= time.time():
             identity, reason = None, "the token has expired"
         if identity is None:

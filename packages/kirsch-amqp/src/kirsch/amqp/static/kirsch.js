@@ -145,7 +145,7 @@ export class Room extends Emitter {
   get people() {
     const people = new Map();
     for (const [client, name] of this.members) {
-      const user = this.#users.get(client) ?? client;
+      const user = this.#users.get(client) ?? `~${client}`;
       if (people.has(user)) people.get(user).clients.push(client);
       else people.set(user, { name, clients: [client] });
     }
