@@ -122,6 +122,32 @@ def test_another_takes_over_from_a_leader_that_died():
     run(scenario())
 
 
+class Asked(MemoryRegistry):
+    """A registry that counts how often its machine asks to lead."""
+
+    asked = 0
+
+    async def put(self, key, value, **values):
+        self.asked += key == keys.LEADER
+        return await super().put(key, value, **values)
+
+
+def test_who_does_not_lead_asks_to_only_when_the_leader_changes():
+    async def scenario() -> None:
+        async with cluster("m1", "m2", ttl=10.0, registry=Asked) as peers:
+            mirror = peers[0].mirror
+            while mirror.value(keys.LEADER) is None or len(list(mirror.below(keys.MACHINES))) < 2:
+                await mirror.reached(mirror.revision + 1)
+            leader = next(peer for peer in peers if peer.id == mirror.value(keys.LEADER))
+            other = next(peer for peer in peers if peer is not leader)
+            for number in range(1, 21):
+                await submit(other.registry, f"u{number}.service")
+                await scheduled(other.mirror, lambda where, number=number: len(where) == number)
+            assert other.registry.asked < 5
+
+    run(scenario())
+
+
 class Silent(MemoryRegistry):
     """A store that once does not answer a write of the schedule, which comes later. The rest is real."""
 

@@ -420,7 +420,11 @@ class Assignments:
                 return keys.last(key) in used
             case keys.MESH:
                 return keys.last(key) == self.machine
-            case keys.STATES | keys.ADDRESSES:
+            case keys.STATES:
+                # What it has said itself is no news.
+                unit, machine = keys.pair(key)
+                return machine != self.machine and read_name(unit) in self._read
+            case keys.ADDRESSES:
                 return read_name(keys.pair(key).first) in self._read
             case keys.ENDPOINTS:
                 name = read_name(keys.pair(key).first)

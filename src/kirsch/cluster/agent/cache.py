@@ -97,10 +97,14 @@ class Cache:
 
     def keep(self, units: Mapping[UnitName, Cached]) -> None:
         """From now on these."""
+        if self._text and units == self.units:
+            return
         self.units = dict(units)
         text = dump(self.units)
         if text == self._text:
             return
+        # A file that could not be written is tried again.
+        self._text = ""
         try:
             if self.path is not None:
                 self.write(dump(self.units, self._seal))

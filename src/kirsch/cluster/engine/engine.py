@@ -70,6 +70,7 @@ class Engine:
         # Seconds until a machine is calm enough for instances to be moved to it; None: only people move them.
         self.calm: float | None = CALM
         self._changed = asyncio.Event()
+        self._leads = False
         # Machines as this leader has seen them, and True while a Spread= is not met.
         self._machines: dict[str, Sight] = {}
         self._unmet = False
@@ -88,10 +89,13 @@ class Engine:
             try:
                 term = await self._elected()
                 log.info("machine %s leads", self.machine_id)
+                self._leads = True
                 await self._lead(term)
             except (LeaseLost, Unavailable) as error:
                 log.warning("cannot lead: %s", error or type(error).__name__)
                 await asyncio.sleep(self.RETRY)
+            finally:
+                self._leads = False
 
     async def _elected(self) -> Created:
         """Wait until this machine leads: the condition that guards all its writes."""
@@ -279,7 +283,10 @@ class Engine:
 
     def _matters(self, key: str) -> bool:
         """True if there may be something to decide. Of a unit that nobody wants and no machine has there is
-        not: thousands can be submitted without a reconcile for each."""
+        not: thousands can be submitted without a reconcile for each. Who does not lead asks the store whether
+        it may at each: for it only the leader's end matters."""
+        if not self._leads:
+            return key == keys.LEADER
         if key.startswith((keys.STATES, keys.ADDRESSES)) and self._left(read_name(keys.pair(key).first)):
             return True
         if key.startswith(MOVES_UPON):

@@ -43,6 +43,15 @@ def read_unit(name: UnitName, text: str) -> tuple[UnitFile, Options]:
     return file, Options() if name.is_template else Options.parse(file, name)
 
 
+# A value that was just read comes again: under a new lease, or in another snapshot of the same store.
+_endpoint = lru_cache(maxsize=512)(Endpoint.parse)
+_record = lru_cache(maxsize=512)(UnitRecord.parse)
+_assignment = lru_cache(maxsize=512)(Assignment.parse)
+_state = lru_cache(maxsize=512)(UnitState.parse)
+_machine = lru_cache(maxsize=512)(Machine.parse)
+_parsed_release = lru_cache(maxsize=64)(Release.parse)
+
+
 class Snapshots:
     """A mirror's entries as a Cluster, read again only where they changed: its cost is that of the change.
 
@@ -83,10 +92,10 @@ class Snapshots:
                     _set(moves, name, Move.parse(entry.value) if entry else None)
                 case keys.SCHEDULE:
                     machine, unit = keys.pair(key)
-                    _set_on(schedule, unit, machine, Assignment.parse(entry.value) if entry else None)
+                    _set_on(schedule, unit, machine, _assignment(entry.value) if entry else None)
                 case keys.STATES:
                     unit, machine = keys.pair(key)
-                    _set_on(states, unit, machine, UnitState.parse(entry.value) if entry else None)
+                    _set_on(states, unit, machine, _state(entry.value) if entry else None)
                 case keys.ADDRESSES:
                     unit, slot = keys.pair(key)
                     name = read_name(unit)
@@ -97,7 +106,7 @@ class Snapshots:
                     release = self._release(entry) if entry else None
                     _set(releases, (pair.first, int(pair.second)), release)
                 case keys.ENDPOINTS:
-                    _set(self._endpoints, key, Endpoint.parse(entry.value) if entry else None)
+                    _set(self._endpoints, key, _endpoint(entry.value) if entry else None)
         kinds = {keys.kind(key) for key in changed}
         return Cluster(
             machines=self._machines() if kinds & MACHINE_KINDS else before.machines,
@@ -113,7 +122,7 @@ class Snapshots:
         )
 
     def _unit(self, name: UnitName, entry: Entry) -> Unit | None:
-        record = UnitRecord.parse(entry.value)
+        record = _record(entry.value)
         text = self._mirror.value(keys.text(record.hash))
         if text is None:  # it arrives in the same transaction; a torn view cannot be acted upon
             return None
@@ -122,7 +131,7 @@ class Snapshots:
 
     def _release(self, entry: Entry) -> Release:
         """A release; one that is not over has its units' new texts, as far as the store has them."""
-        release = Release.parse(entry.value)
+        release = _parsed_release(entry.value)
         if release.over:
             return release
         targets = {}
@@ -140,7 +149,7 @@ class Snapshots:
             if keys.last(entry.key) in revoked:
                 continue
             settings = self._mirror.value(keys.machine_settings(keys.last(entry.key)))
-            machine = Machine.parse(entry.value, settings)
+            machine = _machine(entry.value, settings)
             machines[machine.id] = machine
         return machines
 
