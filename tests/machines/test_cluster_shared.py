@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 from tests.machines.trial import KIRSCH, eventually
@@ -29,6 +30,13 @@ def test_machines_have_identities_of_their_own(trial):
     host_keys = {trial.shell(m, "cat /etc/ssh/ssh_host_ed25519_key.pub") for m in trial.machines}
     assert len(host_keys) == 3
     assert all(trial.shell(m, "ls /etc/ssh").count("ssh_host_") == 2 for m in trial.machines)
+
+
+def test_the_network_keeps_its_hardware_address_when_a_machine_goes(trial):
+    """A bridge that takes the lowest of its ports' has another once that machine is killed (net_device.h:
+    NET_ADDR_SET), and connections from this computer to the others stall."""
+    route = json.loads(subprocess.check_output(["ip", "-json", "route", "get", trial.machines[0].address]))
+    assert Path(f"/sys/class/net/{route[0]['dev']}/addr_assign_type").read_text() == "3\n"
 
 
 def test_kirschd_is_hardened_and_watched(trial):

@@ -163,6 +163,7 @@ class Creation:
         lines = [known_host(machine, keys[machine.name].public) for machine in self.record.machines]
         write_ssh(self.record, "".join(lines))
         self.runner.together(self.record.machines, self._starter(keys))
+        self.runner.run(podman.settle_bridge(self.record.machines[0]))
 
     def _starter(self, keys: dict[str, SSHKey]) -> Callable[[MachineRecord], None]:
         record, run, bounds = self.record, self.runner.run, limits()

@@ -24,6 +24,12 @@ BOOT = (
     "exec /lib/systemd/systemd"
 )
 SLOW = 180.0
+# A bridge without an address of its own has the lowest of its ports', and takes another when that one goes:
+# whoever remembers it (arp(7)) speaks to nobody for a while.
+SETTLE = (
+    'bridge=$(ip -oneline route get "$1" | sed "s/.* dev \\([^ ]*\\).*/\\1/") && '
+    'ip link set dev "$bridge" address "$(cat /sys/class/net/"$bridge"/address)"'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,11 @@ def create_machine(
         "--env", "container=podman", "--stop-signal", "SIGRTMIN+3", "--stop-timeout", "20",
         image, "sh", "-c", BOOT,
     )  # fmt: skip
+
+
+def settle_bridge(machine: MachineRecord) -> Command:
+    """Have the bridge of a machine's network keep the hardware address that it has, whatever machine ends."""
+    return Command(("sh", "-c", SETTLE, "sh", machine.address))
 
 
 def copy_in(container: str, archive: bytes) -> Command:

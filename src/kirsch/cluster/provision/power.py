@@ -26,6 +26,7 @@ def start(name: str, machines: Sequence[str], show: Show) -> ClusterRecord:
 
     def boot() -> None:
         runner.run(podman.podman("start", *containers))
+        runner.run(podman.settle_bridge(chosen[0]))
 
     steps = [
         Step("machines", boot),
