@@ -11,6 +11,11 @@ Test Template     The First Hour
 Test Tags         command-line
 
 
+*** Variables ***
+# Of the environment that kirsch is installed in: the one that runs this suite, unless another is named.
+${PYTHON}         ${EMPTY}
+
+
 *** Test Cases ***
 With CherryPy
     cherrypy    raise
@@ -114,8 +119,8 @@ Kirsch
 Enter An Empty Folder
     ${FOLDER} =    Evaluate    tempfile.mkdtemp(prefix="kirsch-newcomer-")    modules=tempfile
     ${PORT} =    Evaluate    (s := socket.create_server(("127.0.0.1", 0))).getsockname()[1]    modules=socket
-    ${PYTHON} =    Evaluate    sys.executable    modules=sys
-    ${PREFIX} =    Evaluate    sys.prefix    modules=sys
+    ${PYTHON} =    Evaluate    $PYTHON or sys.executable    modules=sys
+    ${PREFIX} =    Evaluate    os.path.dirname(os.path.dirname($PYTHON))    modules=os
     Set Test Variable    ${FOLDER}
     Set Test Variable    ${PORT}
     Set Test Variable    ${PYTHON}

@@ -69,7 +69,7 @@ HAProxy Shows Its Statistics
 
 The Dashboard Shows What Goes Where
     [Documentation]    The graph of the notes has the rate of requests on its arrows, and leads to each unit: from the
-    ...    balancer's to HAProxy's statistics.
+    ...    balancer's to HAProxy's statistics, from an instance's to its requests.
     [Tags]    browser    balancer    dashboard
     Open Dashboard
     Follow Link    notes
@@ -77,6 +77,8 @@ The Dashboard Shows What Goes Where
     Page Should Show    /s
     Follow Link    lb: ready, uses notes@1, notes@2
     Page Should Show    HAProxy's statistics
+    Follow Link    notes@1
+    Part Should Show    .plots    .*Requests [\\d.]+ a second.*
     No Script Should Have Failed
 
 An Instance Is Killed Under Load And Comes Back
@@ -128,7 +130,7 @@ A Failing Instance Is Found By Looking
     Press Button    Start
     Page Should Show    Start notes@2?
     Press Keys    Tab    Enter
-    Page Should Show    Start notes@2: it is ready
+    Part Should Show    .done p    Start notes@2: it is ready    within=1 min
     Follow Link    Overview
     Dashboard Should Say    All 4 units are as they should be.
     No Script Should Have Failed

@@ -45,7 +45,7 @@ def open_page(browser: Browser, dashboard: Dashboard, let_in: Any) -> Iterator[C
         contexts.append(browser.new_context(**options))
         contexts[-1].add_cookies(let_in)
         page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: errors.append(line.text) if "Content Security" in line.text else None)
         page.goto(f"http://{dashboard.host}{dashboard.path}{below}")
@@ -85,11 +85,11 @@ class TestOverview:
     def test_all_is_well(self, page: Page):
         expect(page.locator("h1")).to_have_text("All 3 units are as they should be.")
         expect(page.locator(".machine a.cell")).to_have_count(3)
-        expect(cell(page, "shop@1")).to_contain_text("ready")
+        expect(cell(page, "shop@1")).to_have_accessible_name("shop@1: ready")
         expect(page.locator(".wrong")).to_be_hidden()
 
     def test_an_instance_that_dies_is_told_of_first(self, page: Page, application: Application, healed: None):
-        expect(cell(page, "shop@1")).to_contain_text("ready")
+        expect(cell(page, "shop@1")).to_have_accessible_name("shop@1: ready")
         events = kirschd_of(application).stream("/kirsch/v1/events", timeout=DEADLINE)
         next(events)
         os.kill(process_of(application, "shop@1.service"), signal.SIGKILL)

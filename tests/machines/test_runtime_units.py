@@ -145,7 +145,7 @@ def test_a_full_disk_is_why(trial: Trial, unit):
 
 LIMITED = """\
 set -e
-mkdir -p /root/limited && cd /root/limited
+mkdir -p /srv/limited && cd /srv/limited
 printf '[Service]\\nExecStart=sleep 1000\\nMemoryMax=100M\\nTasksMax=7\\nUser=nobody\\n' >limited.service
 /opt/kirsch/bin/kirsch up -d >&2
 pid=$(pgrep -x sleep -u nobody)
@@ -162,5 +162,5 @@ def test_up_has_systemd_limit_a_unit(trial: Trial):
     try:
         said = trial.shell(trial.machines[0], LIMITED).split()
     finally:
-        trial.shell(trial.machines[0], "rm -rf /root/limited")
+        trial.shell(trial.machines[0], "rm -rf /srv/limited")
     assert said == ["nobody", f"MemoryMax={100 << 20}", "TasksMax=7", "inactive"]

@@ -95,6 +95,20 @@ def test_the_dashboard_s_pages_are_in_its_wheel(wheels):
     assert held == {path.name for path in static.iterdir()}
 
 
+def test_a_newcomer_s_first_hour(interpreter, wheels, tmp_path):
+    """The story of acceptance/newcomer.robot with what a person has installed, far from the sources."""
+    run(interpreter, "-m", "venv", tmp_path / "venv")
+    packages = ("kirsch", "flask", "fastapi", "uvicorn")
+    run(tmp_path / "venv/bin/pip", "install", "--quiet", "--find-links", wheels, *packages)
+    suite = shutil.copy(ROOT / "acceptance/newcomer.robot", tmp_path)
+    python = f"PYTHON:{tmp_path / 'venv/bin/python'}"
+    told = run(
+        sys.executable, "-m", "robot", "--outputdir", tmp_path / "output", "--variable", python, suite,
+        PYTHONPATH="",
+    )  # fmt: skip
+    assert "3 tests, 3 passed, 0 failed" in told
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_it_works_alone(interpreter, wheels, tmp_path, name):
     run(interpreter, "-m", "venv", tmp_path / "venv")

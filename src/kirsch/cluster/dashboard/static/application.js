@@ -36,8 +36,8 @@ export class Application {
 
   #release(item, release, current, earlier) {
     const told = JSON.stringify([release, current]);
-    if (item.dataset.told === told) return;
-    item.dataset.told = told;
+    if (item.told === told) return;
+    item.told = told;
     item.className = { done: "good", failed: "bad", "rolled-back": "bad", aborted: "off", superseded: "off" }[release.state] ?? "busy";
     const buttons = this.actions.releaseButtons(release);
     if (release.state === "done" && !current) buttons.push(this.actions.rollbackButton(release));

@@ -184,5 +184,14 @@ export class Cluster extends EventTarget {
   }
 }
 
-const collator = new Intl.Collator("en", { numeric: true });
-const byName = (one, other) => collator.compare(one.name, other.name);
+/** Names with numbers of one length, by which notes@2 comes before notes@10; kept, for they are compared often. */
+const sortable = new Map();
+function sortKey(name) {
+  if (!sortable.has(name)) sortable.set(name, name.replace(/\d+/g, (digits) => digits.padStart(10, "0")));
+  return sortable.get(name);
+}
+
+function byName(one, other) {
+  const [first, second] = [sortKey(one.name), sortKey(other.name)];
+  return first < second ? -1 : Number(first > second);
+}

@@ -25,7 +25,7 @@ export function setText(element, text) {
 
 /** Make the children of an element those of `rows`, by key: what stays is moved or kept, and not made anew. */
 export function keyed(parent, rows, key, make, update) {
-  const there = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  const there = new Map([...parent.children].map((child) => [child.key, child]));
   let place = parent.firstElementChild;
   for (const row of rows) {
     const name = key(row);
@@ -33,7 +33,7 @@ export function keyed(parent, rows, key, make, update) {
     if (child) there.delete(name);
     else {
       child = make(row);
-      child.dataset.key = name;
+      child.key = name;
     }
     update(child, row);
     if (child === place) place = place.nextElementSibling;

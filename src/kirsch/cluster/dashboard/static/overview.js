@@ -29,9 +29,10 @@ export class Overview {
 
     const columns = [...cluster.machines.values()].map((machine) => ({ id: machine.id, machine, units: [] }));
     const nowhere = { id: "", units: [] };
+    const present = new Map(columns.map((column) => [column.id, column]));
     const away = new Map();
     for (const line of units) {
-      let column = line.machine ? columns.find((each) => each.id === line.machine) : nowhere;
+      let column = line.machine ? present.get(line.machine) : nowhere;
       if (!column) {
         column = away.get(line.machine) ?? { id: line.machine, units: [] };
         away.set(line.machine, column);
@@ -114,19 +115,18 @@ const legend = () => h("ul", { class: "legend", "aria-label": "Legend" },
 const makeColumn = () => h("section", { class: "machine" }, h("h2", {}, h("a", {})), h("p", { class: "marks" }), h("ul", { class: "cells" }));
 
 function makeCell(line) {
-  return h("li", {}, h("a", { href: `#/unit/${encodeURIComponent(line.name)}`, class: "cell" },
-    h("span", { class: "sign", "aria-hidden": "true" }), h("span", { class: "name" }, short(line.name)), h("span", { class: "unseen" })));
+  return h("li", {}, h("a", { href: `#/unit/${encodeURIComponent(line.name)}` }, short(line.name)));
 }
 
 function showCell(item, line) {
   const kind = kindOf(line);
   const told = `${kind} ${line.role}`;
-  if (item.dataset.told === told) return;
-  item.dataset.told = told;
+  if (item.told === told) return;
+  item.told = told;
   const [sign, words, tone] = KINDS[kind];
   const [link] = item.children;
   link.className = `cell ${tone}`;
   link.title = `${short(line.name)}: ${words}${line.role ? `, ${line.role}` : ""}`;
-  setText(link.children[0], sign);
-  setText(link.children[2], ` ${words}`);
+  link.setAttribute("aria-label", link.title);
+  link.dataset.sign = sign;
 }

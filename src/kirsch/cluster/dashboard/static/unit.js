@@ -71,8 +71,8 @@ export class Unit {
       ["Process", line.pid ? String(line.pid) : ""],
     ].filter(([, value]) => value);
     const told = JSON.stringify([line, application, host, this.ports]);
-    if (list.dataset.told === told) return;
-    list.dataset.told = told;
+    if (list.told === told) return;
+    list.told = told;
     list.replaceChildren(...rows.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
   }
 
