@@ -197,6 +197,7 @@ def test_ssh_itself_reads_our_configuration(tmp_path, monkeypatch):
         assert values["identityfile"] == str(record.folder / "ssh/id_ed25519")
         assert values["userknownhostsfile"] == str(record.folder / "ssh/known_hosts")
         assert values["stricthostkeychecking"] == "true"
+        assert (values["serveraliveinterval"], values["serveralivecountmax"]) == ("5", "4")
     assert known_host(record.machines[1], "ssh-ed25519 AAAA") == "[127.0.0.1]:21282 ssh-ed25519 AAAA\n"
 
 

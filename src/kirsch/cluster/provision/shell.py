@@ -109,6 +109,10 @@ def ssh_config(record: ClusterRecord) -> str:
         f"    UserKnownHostsFile {_path(folder / 'known_hosts')}\n"
         "    StrictHostKeyChecking yes\n"
         "    LogLevel ERROR\n"
+        # A machine that is gone says nothing: what waits for it ends after 20 s, and not never.
+        "    ConnectTimeout 10\n"
+        "    ServerAliveInterval 5\n"
+        "    ServerAliveCountMax 4\n"
         for machine in record.machines
     ]
     return "\n".join(parts)
