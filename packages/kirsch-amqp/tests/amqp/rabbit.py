@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
@@ -13,6 +15,7 @@ from tests.port import free_port
 
 from kirsch.amqp.rabbitmq import SERVER, Settings
 from kirsch.bus.process.child import Child
+from kirsch.bus.process.command import Command
 
 # A broker starts in 3 s, on a busy machine in more.
 STARTS = 90
@@ -21,12 +24,13 @@ STARTS = 90
 class Rabbit:
     """Started by `with`. `kill` is kill -9 of the server; `start` starts it again, with what it has kept."""
 
-    def __init__(self, data, lines=(), port=None, address="127.0.0.1", plugins=()):
+    def __init__(self, data, lines=(), port=None, address="127.0.0.1", plugins=(), environment=()):
         self.port = free_port() if port is None else port
         self.address = address
         self.settings = Settings(data, address, self.port, lines=tuple(lines), plugins=tuple(plugins))
         self.url = f"amqp://{address}:{self.port}/"
         self.said = []
+        self._environment = dict(environment)
         self._child = None
 
     def __enter__(self):
@@ -40,7 +44,9 @@ class Rabbit:
 
     def start(self, wait=True):
         # Of what it says only the last is of interest.
-        self._child = Child(self.settings.command(), lambda _, line: self.said.append(line))
+        command = self.settings.command()
+        command = replace(command, environment=command.environment | self._environment)
+        self._child = Child(command, lambda _, line: self.said.append(line))
         self._child.start()
         if wait:
             eventually(self.answers, STARTS, "RabbitMQ")
@@ -85,6 +91,12 @@ class Rabbit:
     def thaw(self):
         os.kill(self._child.pid, signal.SIGCONT)
 
+    def control(self, *arguments):
+        """The lines that rabbitmqctl writes."""
+        environment = os.environ | self.settings.command().environment | self._environment
+        command = [str(SERVER.with_name("rabbitmqctl")), "--quiet", *arguments]
+        return subprocess.check_output(command, env=environment, text=True, timeout=120).splitlines()
+
     def end(self):
         self._child.kill()
         self._child.wait(20)
@@ -92,3 +104,46 @@ class Rabbit:
     def name(self):
         """For a Bridge that shares its rooms with no other test's."""
         return f"test-{token_hex(4)}"
+
+
+class Cluster:
+    """Nodes of one broker, `with Cluster(folder, 3) as nodes`; each keeps a replica of a stream.
+
+    Attributes:
+        nodes: a Rabbit each.
+    """
+
+    def __init__(self, data, count):
+        names = [f"node{number}@localhost" for number in range(count)]
+        # A port mapper of their own, which outlives every node.
+        mapper = free_port()
+        self._mapper = Child(
+            Command(("epmd", "-port", str(mapper), "-address", "127.0.0.1"), {"PATH": os.environ["PATH"]}),
+            lambda _, line: None,
+        )
+        lines = ["cluster_formation.peer_discovery_backend = classic_config"]
+        lines += [f"cluster_formation.classic_config.nodes.{n} = {name}" for n, name in enumerate(names, 1)]
+        self.nodes = []
+        for name in names:
+            folder = data / name.partition("@")[0]
+            folder.mkdir(parents=True)
+            cookie = folder / ".erlang.cookie"
+            cookie.write_text("OneSecretOfAllNodes")
+            cookie.chmod(0o400)
+            environment = {"RABBITMQ_NODENAME": name, "ERL_EPMD_PORT": str(mapper)}
+            self.nodes.append(Rabbit(folder, lines, environment=environment))
+
+    def __enter__(self):
+        self._stack = contextlib.ExitStack()
+        with self._stack:
+            self._mapper.start()
+            self._stack.callback(self._mapper.wait, 20)
+            self._stack.callback(self._mapper.kill)
+            for node in self.nodes:
+                # The first forms the cluster, the others join it.
+                self._stack.enter_context(node)
+            self._stack = self._stack.pop_all()
+        return self.nodes
+
+    def __exit__(self, *error):
+        self._stack.close()

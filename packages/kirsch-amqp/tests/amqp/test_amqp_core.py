@@ -531,8 +531,30 @@ def test_a_url_is_a_broker():
     assert Broker.parse("amqps://rabbit.example").port == 5671
 
 
+def test_a_url_of_a_cluster_names_its_nodes():
+    broker = Broker.parse("amqp://ada:a,b@one,two:5673,[::1]:5674/chat")
+    assert str(broker) == "amqp://one:5672,two:5673,[::1]:5674/chat"
+    assert [str(node) for node in broker.nodes] == [
+        "amqp://one:5672/chat",
+        "amqp://two:5673/chat",
+        "amqp://[::1]:5674/chat",
+    ]
+    assert {node.password for node in broker.nodes} == {"a,b"}
+    assert Broker.parse(str(broker)).others == broker.others
+
+
 @pytest.mark.parametrize(
-    "url", ["http://a", "amqp://", "amqp://a:99999", "amqp://a:b:c", "", "amqp://secret:word@h?x=1"]
+    "url",
+    [
+        "http://a",
+        "amqp://",
+        "amqp://a,",
+        "amqp://a,b:x",
+        "amqp://a:99999",
+        "amqp://a:b:c",
+        "",
+        "amqp://secret:word@h?x=1",
+    ],
 )
 def test_a_url_that_is_none_is_refused_without_what_is_secret(url):
     with pytest.raises(BrokerError) as caught:

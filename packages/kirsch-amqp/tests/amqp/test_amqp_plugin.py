@@ -16,7 +16,7 @@ from tests.deadline import eventually
 from tests.port import free_port
 from tests.process import Before
 
-from kirsch.amqp import AMQPPlugin, Binding, Broker, Consumer, Exchange, Publication, Queue
+from kirsch.amqp import AMQPPlugin, Binding, Broker, Consumer, Exchange, Publication, Queue, RoomClient
 from kirsch.amqp.loops import loop_for
 from kirsch.bus import AsyncioPlugin
 from kirsch.install import pip_install
@@ -76,6 +76,14 @@ def test_what_is_published_on_the_bus_comes_back_on_the_bus(rabbit):
         assert talk.plugin.unconfirmed == 0
     assert talk.said == ["connected", "lost"]
     before.assert_nothing_more()
+
+
+def test_of_a_cluster_the_next_node_is_tried(rabbit):
+    url = f"amqp://127.0.0.1:{free_port()},127.0.0.1:{rabbit.port}"
+    with Talk(rabbit, url) as talk:
+        talk.publish(b"one")
+        assert talk.bodies(1) == [b"one"]
+    RoomClient(Broker.parse(url)).close()
 
 
 def test_a_listener_that_fails_keeps_nothing_up(rabbit, caplog):

@@ -8,7 +8,7 @@ import urllib.request
 import pika
 import pytest
 from tests.amqp.applications import running
-from tests.amqp.rabbit import Rabbit
+from tests.amqp.rabbit import Cluster, Rabbit
 from tests.amqp.visitor import Visitor
 from tests.deadline import eventually
 from tests.port import free_port
@@ -103,28 +103,30 @@ class Sender:
             self.offsets.append(said["offset"])
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("provider", ["cherrypy", pytest.param("asyncio", marks=pytest.mark.soak)])
-def test_each_confirmed_message_arrives_once_though_the_broker_is_killed(provider, mortal):
-    """kill -9 while 100 connections send; every fourth is closed meanwhile and resumes."""
-    limits = Limits(rate=1000, burst=1000, unconfirmed=1000)
-    with running(provider, mortal.url, mortal.name(), limits=limits) as application:
-        all_in = threading.Barrier(SENDERS)
-        begun, go_on = threading.Semaphore(0), threading.Event()
-        senders = [Sender(application.url, n, all_in, begun, go_on, n % 4 == 0) for n in range(SENDERS)]
-        for sender in senders:
-            sender.thread.start()
-        for _ in range(SENDERS):
-            assert begun.acquire(timeout=PATIENCE), [s.failure for s in senders if s.failure]
-        mortal.kill()
-        eventually(lambda: not application.amqp.connected, PATIENCE)
-        mortal.start()
-        go_on.set()
-        for sender in senders:
-            sender.thread.join(PATIENCE * 2)
-            assert sender.failure is None, sender.failure
-            assert not sender.thread.is_alive(), (len(sender.confirmed), len(sender.heard))
+LIMITS = Limits(rate=1000, burst=1000, unconfirmed=1000)
+
+
+def all_is_heard_once(urls, meanwhile):
+    """Have connections to these processes send, and every fourth be closed `meanwhile` and resume.
+
+    Returns what each room heard, in order: (client, number).
+    """
+    all_in = threading.Barrier(SENDERS)
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    # Rooms are spread over the processes, too.
+    senders = [
+        Sender(urls[n // ROOMS % len(urls)], n, all_in, begun, go_on, n % 4 == 0) for n in range(SENDERS)
+    ]
+    for sender in senders:
+        sender.thread.start()
+    for _ in range(SENDERS):
+        assert begun.acquire(timeout=PATIENCE), [s.failure for s in senders if s.failure]
+    meanwhile()
+    go_on.set()
+    for sender in senders:
+        sender.thread.join(PATIENCE * 2)
+        assert sender.failure is None, sender.failure
+        assert not sender.thread.is_alive(), (len(sender.confirmed), len(sender.heard))
     for room in range(ROOMS):
         members = senders[room::ROOMS]
         everything = {(sender.client, number) for sender in members for number in range(1, MESSAGES + 1)}
@@ -134,6 +136,57 @@ def test_each_confirmed_message_arrives_once_though_the_broker_is_killed(provide
             assert len(sender.heard) == len(everything)
             assert sender.heard == members[0].heard
             assert sender.offsets == sorted(sender.offsets)
+    return [senders[room].heard for room in range(ROOMS)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("provider", ["cherrypy", pytest.param("asyncio", marks=pytest.mark.soak)])
+def test_each_confirmed_message_arrives_once_though_the_broker_is_killed(provider, mortal):
+    """kill -9 while 100 connections send."""
+    with running(provider, mortal.url, mortal.name(), limits=LIMITS) as application:
+
+        def killed():
+            mortal.kill()
+            eventually(lambda: not application.amqp.connected, PATIENCE)
+            mortal.start()
+
+        all_is_heard_once([application.url], killed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_a_broker_of_three_nodes_loses_nothing_when_one_is_killed(tmp_path):
+    """kill -9 of the node that leads the stream, while 50 connections to each of two processes send.
+
+    One process is connected to that node, the other is not. Nothing is started again meanwhile.
+    """
+    with Cluster(tmp_path, 3) as nodes:
+        name = nodes[0].name()
+        first, second, third = (f"127.0.0.1:{node.port}" for node in nodes)
+        with (
+            running("cherrypy", f"amqp://{first},{second},{third}", name, limits=LIMITS) as one,
+            running("asyncio", f"amqp://{second},{third},{first}", name, limits=LIMITS) as other,
+        ):
+            told = nodes[1].control("list_queues", "name", "leader", "members", "--no-table-headers")
+            (stream,) = [line.split("\t") for line in told if line.startswith(f"{name}.history")]
+            assert stream[1] == "node0@localhost"
+            assert stream[2].count("@localhost") == 3
+            lost = threading.Event()
+            one.bus.subscribe("amqp-lost", lambda reason: lost.set())
+
+            def killed():
+                nodes[0].kill()
+                assert lost.wait(PATIENCE)
+
+            heard = all_is_heard_once([one.url, other.url], killed)
+            eventually(lambda: one.amqp.connected and other.amqp.connected, PATIENCE)
+        # The node has what was said without it once it is back.
+        nodes[0].start()
+        with running("asyncio", nodes[0].url, name) as late, Visitor(late) as visitor:
+            visitor.join("room0", last=100)
+            said = [visitor.until("message") for _ in range(100)]
+            assert [(each["client"], each["number"]) for each in said] == heard[0][-100:]
 
 
 @pytest.mark.slow

@@ -4,11 +4,11 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote, urlsplit
 
 PORTS = {"amqp": 5672, "amqps": 5671}
-_SHAPE = "amqp[s]://[USER:PASSWORD@]HOST[:PORT][/VHOST]"
+_SHAPE = "amqp[s]://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/VHOST]"
 
 
 class BrokerError(Exception):
@@ -17,7 +17,10 @@ class BrokerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker's address, and an account there. `str` has no password, so it may be logged."""
+    """A broker's address, and an account there. `str` has no password, so it may be logged.
+
+    `others` are hosts and ports of the other nodes of a cluster.
+    """
 
     host: str = "localhost"
     port: int = 5672
@@ -25,20 +28,26 @@ class Broker:
     password: str = field(default="guest", repr=False)
     vhost: str = "/"
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    others: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def parse(cls, url: str, tls: ssl.SSLContext | None = None) -> "Broker":
         """From `amqp://USER:PASSWORD@HOST:PORT/VHOST` or `amqps://…`, whose parts but the host may be
-        missing.
+        missing. Of a cluster all nodes, `amqp://HOST:PORT,HOST:PORT`.
 
         `tls` is the context for amqps; the system's authorities are trusted without one. Raises BrokerError.
         """
+        scheme, separator, rest = url.partition("://")
+        authority = re.split("[/?#]", rest, maxsplit=1)[0]
+        account, at, hosts = authority.rpartition("@")
+        before, behind = f"{scheme}{separator}{account}{at}", rest[len(authority) :]
         try:
-            parts = urlsplit(url)
-            port = parts.port
+            nodes = [urlsplit(f"{before}{host}{behind}") for host in hosts.split(",")]
+            ports = [node.port for node in nodes]
         except ValueError:
             raise BrokerError(f"the broker's URL has no port that is one: {_SHAPE}") from None
-        if parts.scheme not in PORTS or not parts.hostname:
+        parts = nodes[0]
+        if parts.scheme not in PORTS or not all(node.hostname for node in nodes):
             raise BrokerError(f"the broker's URL is no {_SHAPE}")
         if parts.query or parts.fragment:
             raise BrokerError(f"the broker's URL has no query: {_SHAPE}")
@@ -47,20 +56,31 @@ class Broker:
         elif tls is not None:
             raise BrokerError("a TLS context is for a URL that begins with amqps://")
         vhost = unquote(parts.path[1:]) if len(parts.path) > 1 else "/"
+        (host, port), *others = (
+            (node.hostname or "", port or PORTS[node.scheme]) for node, port in zip(nodes, ports, strict=True)
+        )
         return cls(
-            parts.hostname,
-            port or PORTS[parts.scheme],
+            host,
+            port,
             unquote(parts.username) if parts.username is not None else "guest",
             unquote(parts.password) if parts.password is not None else "guest",
             vhost,
             tls,
+            tuple(others),
         )
+
+    @property
+    def nodes(self) -> tuple["Broker", ...]:
+        """Every node by itself: this one, then the others."""
+        addresses = (self.host, self.port), *self.others
+        return tuple(replace(self, host=host, port=port, others=()) for host, port in addresses)
 
     def __str__(self) -> str:
         scheme = "amqp" if self.tls is None else "amqps"
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        addresses = (self.host, self.port), *self.others
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses)
         vhost = "" if self.vhost == "/" else f"/{self.vhost}"
-        return f"{scheme}://{host}:{self.port}{vhost}"
+        return f"{scheme}://{hosts}{vhost}"
 
 
 def broker_from(

@@ -64,16 +64,20 @@ class RoomClient:
         self._name = name
         self._closed = False
         self._readers: list[BlockingConnection] = []
-        self._parameters = ConnectionParameters(
-            broker.host,
-            broker.port,
-            broker.vhost,
-            PlainCredentials(broker.user, broker.password),
-            ssl_options=SSLOptions(broker.tls, broker.host) if broker.tls else None,
-            socket_timeout=TIMEOUT,
-            stack_timeout=TIMEOUT,
-            blocked_connection_timeout=TIMEOUT,
-        )
+        # pika tries one after the other.
+        self._parameters = [
+            ConnectionParameters(
+                node.host,
+                node.port,
+                node.vhost,
+                PlainCredentials(node.user, node.password),
+                ssl_options=SSLOptions(node.tls, node.host) if node.tls else None,
+                socket_timeout=TIMEOUT,
+                stack_timeout=TIMEOUT,
+                blocked_connection_timeout=TIMEOUT,
+            )
+            for node in broker.nodes
+        ]
         self._connect()
 
     def __enter__(self) -> Self:

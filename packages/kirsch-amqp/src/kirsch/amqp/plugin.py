@@ -1,5 +1,6 @@
 """A broker on the bus: it publishes deliveries on 'amqp2ws' and takes publications on 'ws2amqp'."""
 
+import itertools
 import logging
 import threading
 import time
@@ -35,7 +36,8 @@ class AMQPPlugin(SimplePlugin):
 
     Args:
         bus: the bus to subscribe to.
-        broker: a Broker, a URL, or None for what the environment says: see broker_from.
+        broker: a Broker, a URL, or None for what the environment says: see broker_from. Where it has
+            several nodes the next is tried whenever a connection is lost or fails.
         loop: where the connection and the listeners run. "thread": a thread of its own, for CherryPy and
             other threaded servers. "asyncio", "tornado": the loop that runs in the thread where the bus is
             started; or such a loop; or an AsyncioPlugin on the same bus. "gevent": a thread for the
@@ -70,6 +72,7 @@ class AMQPPlugin(SimplePlugin):
         self.consume = list(consume)
         self.heartbeat = heartbeat
         self.backoff = Backoff(start=0.2, maximum=10.0) if backoff is None else backoff
+        self._nodes = itertools.cycle(self.broker.nodes)
         self._outbox = Outbox(*outbox)
         self._incoming: deque[Publication] = deque()
         self._asked = False
@@ -221,7 +224,7 @@ class AMQPPlugin(SimplePlugin):
 
     def _connect(self) -> None:
         if self._running and self._session is None:
-            settings = Settings(self.broker, self.heartbeat, self.declare, self.consume)
+            settings = Settings(next(self._nodes), self.heartbeat, self.declare, self.consume)
             self._session = Session(self.loop, settings, self._outbox, self)
 
     def _pump(self) -> None:
