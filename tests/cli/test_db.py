@@ -98,6 +98,8 @@ def test_a_database_is_looked_after_by_its_service(database: Application):
     shown = database.ok("db", "status")
     assert "webdb" in shown
     assert "Backups: none; set PGBACKREST_REPO1_PATH" in shown
+    others = [f"webdb_{number} is used" for number in "123" if number != first]
+    assert f"Replication slots: {'; '.join(others)}" in shown
     assert "no place for backups is named" in database.fails("db", "backup", "webdb")
     assert database.fails("db", "restore", "--to", "noon", "webdb").startswith("--to noon: write a time as")
     assert (

@@ -73,6 +73,19 @@ class TestStatus:
         assert "Archiving fails, last at 2026-12-01T14:01: 34 MB of WAL wait" in lines[-1]
 
 
+def test_a_slot_that_nobody_uses_keeps_wal():
+    line = image_program("backups").slots_line
+    used, left = (
+        {"name": "webdb_2", "active": True, "kept": 0},
+        {"name": "webdb_3", "active": False, "kept": 34e6},
+    )
+    assert line([]) == "Replication slots: none"
+    assert line([used, left]) == (
+        "Replication slots: webdb_2 is used; "
+        "webdb_3 is not used, and 34 MB of WAL wait on the leader's disk for it"
+    )
+
+
 def test_a_restore_leaves_room_for_what_runs():
     backups = image_program("backups")
     kept = [{"info": {"size": 400_000_000}}, {"info": {"size": 300_000_000}}]
