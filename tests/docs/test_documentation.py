@@ -3,12 +3,15 @@
 `make docs` builds the site, with warnings as errors.
 """
 
+import re
+
 import pytest
 from scripts import documentation
 
 from kirsch.cli.verb import Noun
 from kirsch.cli.verbs import load, summaries
 from kirsch.cluster.api.openapi import OPERATIONS
+from kirsch.cluster.node.settings import KNOWN, Settings
 from kirsch.cluster.runtime.directives import SERVICE, UNIT
 
 WRITTEN = {page: (documentation.ROOT / page).read_text() for page in documentation.written()}
@@ -62,3 +65,11 @@ def test_the_reference_has_each_verb_directive_and_operation(pages: dict[str, st
     assert all(f"| `{name}=` |" in directives for name in (*SERVICE, *UNIT))
     assert all(f"\n## {operation.id}\n" in pages["docs/reference/api.md"] for operation in OPERATIONS)
     assert "::: kirsch.websocket.WebSocket\n" in pages["docs/reference/kirsch.websocket.md"]
+
+
+def test_the_page_of_settings_has_each_and_shows_a_file_that_holds():
+    page = WRITTEN["docs/kirschd.md"]
+    after = page.partition("## Settings")[2]
+    shown = "\n".join(line[4:] for line in after.partition("\n| ")[0].splitlines() if line.startswith("    "))
+    assert Settings.parse(shown).cluster == "lab"
+    assert all(re.search(rf"^\[?{name}\b", shown, re.MULTILINE) or f"| `{name}` |" in after for name in KNOWN)
