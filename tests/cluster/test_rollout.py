@@ -248,6 +248,17 @@ def test_one_that_does_not_come_up_is_taken_back_and_others_are_never_touched(ho
     assert made.ready() == old.keys()
 
 
+def test_an_endpoint_of_before_its_machine_was_booted_makes_no_instance_ready():
+    made = world(instances(1), instances(1, version="2", how=HANGS))
+    stale = made.cluster.endpoints
+    assert [endpoint.ready for endpoint in stale] == [True]
+    made.play(until=lambda made: "web@1.service" in made.release.advanced)
+    for _ in range(3):
+        made.cluster = replace(made.cluster, endpoints=stale)
+        made.sights = rollout.observe(made.release, made.cluster, made.sights, made.now, made.now)
+    assert [sight.ready for sight in made.sights.values()] == [None]
+
+
 def test_a_later_failure_takes_back_all_that_was_touched_and_never_has_fewer_serve():
     old = instances(3)
     new = instances(3, version="2") | {"web@3.service": file_of("x", version="2", how=CRASHES)}

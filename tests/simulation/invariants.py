@@ -123,6 +123,8 @@ class Invariants:
             self._started.pop(process, None)
             self._linked.pop(process, None)
             self._foreign.pop(machine.id, None)
+            # It has stopped, though its endpoint may be there until it serves again.
+            self._leaving.pop(name.text, None)
 
     def ordered(self, machine: SimulatedMachine, verb: str, name: UnitName) -> None:
         """A kirschd is about to start, stop or kill a unit."""

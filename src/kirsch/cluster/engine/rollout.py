@@ -689,7 +689,9 @@ def _look(instance: Instance, cluster: Cluster) -> Look:
         return Look("over", machine)
     if state.active == "failed":
         return Look("failed", machine, _reason(state), state.restarts, try_)
-    kind: Kind = "ready" if _serves(Instance(instance.unit, machine), cluster) else "starting"
+    # An endpoint of before the machine was booted is there until the lease of that time ends.
+    up = state.active in ("active", "reloading") and _serves(Instance(instance.unit, machine), cluster)
+    kind: Kind = "ready" if up else "starting"
     return Look(kind, machine, _reason(state), state.restarts, try_)
 
 
