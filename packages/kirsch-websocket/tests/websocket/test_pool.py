@@ -542,6 +542,33 @@ def test_closing_says_goodbye_and_leaves_nothing(poller):
     assert before.more() == []
 
 
+def test_a_connection_that_has_not_begun_is_told_why_its_pool_closes(poller):
+    blocked, go_on = threading.Event(), threading.Event()
+
+    class Blocking(Echo):
+        def opened(self):
+            super().opened()
+            blocked.set()
+            assert go_on.wait(PATIENCE)
+
+    pool = Pool(1)
+    first, second = Blocking(), Echo()
+    with adopted(pool, first) as peer:
+        assert blocked.wait(PATIENCE)
+        with adopted(pool, second, response=b"HEAD") as late:
+            closer = threading.Thread(target=pool.close, args=(1001, "over"))
+            closer.start()
+            eventually(lambda: pool.closing)
+            go_on.set()
+            assert late.sock.recv(4, socket.MSG_WAITALL) == b"HEAD"
+            assert late.next() == Close(1001, "over")
+            late.close(1001, "over")
+            assert peer.next() == Close(1001, "over")
+            peer.close(1001, "over")
+            closer.join(PATIENCE)
+    assert second.outcome() == (1001, "over")
+
+
 def test_a_callback_may_close_its_pool():
     closed = threading.Event()
 

@@ -68,6 +68,7 @@ class Link(Writer):
 
     __slots__ = (
         "_arming",
+        "_goodbye",
         "_low",
         "_visited",
         "armed",
@@ -96,6 +97,8 @@ class Link(Writer):
         self.feeding = False
         self.batch = self.visits = self._visited = 0
         self.away = False
+        # For a peer whose handshake was answered while the pool closes.
+        self._goodbye: Close | None = None
         self._low = websocket.limits.queue // 4
         self._arming = threading.Lock()
 
@@ -255,6 +258,8 @@ class Link(Writer):
         websocket = self.websocket
         self.feeding = True
         websocket.start(self)
+        if self._goodbye is not None:
+            websocket.close(self._goodbye.code, self._goodbye.reason)
         if initial:
             # The response of the handshake does not wait for a callback that blocks.
             if self.buffered:
@@ -302,9 +307,9 @@ class Link(Writer):
             pass
 
     def close(self, code: int, reason: str) -> None:
-        if self.initial is not None:
-            self.abort()
-        else:
+        # Set first: a thread that begins just now checks it afterwards.
+        self._goodbye = Close(code, reason)
+        if self.initial is None:
             self.websocket.close(code, reason)
 
     def relaxed(self) -> None:
