@@ -4,6 +4,7 @@ import os
 import socket
 
 import pytest
+from tests.port import free_port
 
 from kirsch.cluster.agent.ports import taken
 from kirsch.unit.port import Published
@@ -12,12 +13,12 @@ OWN = f"(process {os.getpid()})"
 
 
 def listener(address: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
-    """Somebody who listens, at any free port."""
+    """Somebody who listens, at a port that nobody is given for a connection in the meantime."""
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
     try:
         if ":" in address:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address != "::")
-        sock.bind((address, 0))
+        sock.bind((address, free_port()))
     except OSError as error:
         sock.close()
         pytest.skip(f"{address} cannot be had here: {error}")
