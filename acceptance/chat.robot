@@ -54,7 +54,7 @@ The Dashboard Plots What An Instance Exports
     [Tags]    browser    dashboard
     ${dashboard} =    Start Dashboard
     Open Page    ${dashboard}    window=Operator
-    Follow Link    chat@1 ready
+    Follow Link    chat@1: ready
     Page Should Show    kirsch_amqp_connections
     Page Should Show    kirsch_amqp_deliveries_total
     Close Page
