@@ -104,13 +104,13 @@ def test_up_shows_each_units_lines_and_only_what_is_printable(application: Appli
         "talk.service",
         r"""
         [Service]
-        ExecStart=/bin/sh -c 'printf "hello \\033[31mred\\n"; exec sleep 1000'
+        ExecStart=/bin/sh -c 'printf "hello \\033[31mred\\033[0m \\033[2J\\n"; exec sleep 1000'
         """,
     )
     process = application.foreground()
     assert process.stdout is not None
     line = next(line for line in process.stdout if "hello" in line)
-    assert line == "talk.service | hello \\x1b[31mred\n"
+    assert line == "talk.service | hello red \\x1b[2J\n"
 
 
 @pytest.mark.slow

@@ -26,6 +26,8 @@ CLOCK = re.compile(
     r"\[?(?:(?P<day>\d\d/[A-Z][a-z]{2}/\d{4}):|(?P<date>\d{4}-\d\d-\d\d)[ T])(?P<time>\d\d:\d\d:\d\d)"
     r"(?:[.,]\d{1,9})?(?: ?(?P<zone>Z|UTC|[+-]\d\d:?\d\d))?\]?:? +"
 )
+# What sets colours (ECMA-48, SGR): Flask writes them to any output.
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # Seconds that a program's clock and the journal's may differ and still tell the same.
 SAME = 2.0
 
@@ -125,7 +127,8 @@ def without_time(text: str, at: float) -> str:
 
 
 def printable(text: str) -> str:
-    """A text whose control characters, but tabs, are shown as such."""
+    """A text whose control characters, but tabs, are shown as such; colours are left out."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
+    plain = COLOUR.sub("", text)
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in plain)

@@ -6,6 +6,7 @@ import { levelOf, short, time } from "./words.js";
 
 const LINES = 500; // that are read at first
 const MOST = 5000; // that the page keeps
+const COLOUR = /\x1b\[[\d;]*m/g; // what a program says to terminals
 
 export class Journal {
   constructor(cluster, units) {
@@ -59,7 +60,7 @@ export class Journal {
 
   #row(line) {
     return h("div", { class: line.stream === "kirsch" ? "own" : levelOf(line.text) },
-      h("time", {}, time(line.time)), this.units.length > 1 ? h("b", {}, short(line.unit)) : null, h("span", {}, line.text));
+      h("time", {}, time(line.time)), this.units.length > 1 ? h("b", {}, short(line.unit)) : null, h("span", {}, line.text.replace(COLOUR, "")));
   }
 
   #matches(line) {
