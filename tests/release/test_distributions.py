@@ -95,6 +95,7 @@ def test_the_dashboard_s_pages_are_in_its_wheel(wheels):
     assert held == {path.name for path in static.iterdir()}
 
 
+@pytest.mark.timeout(1800)
 def test_a_newcomer_s_first_hour(interpreter, wheels, tmp_path):
     """The story of acceptance/newcomer.robot with what a person has installed, far from the sources."""
     run(interpreter, "-m", "venv", tmp_path / "venv")
