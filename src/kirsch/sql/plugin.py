@@ -123,7 +123,7 @@ class SQLAlchemyPlugin(plugins.SimplePlugin):
         self.bus.subscribe(channel("bind-replica", self.name), self.bind_replica)
 
     def unsubscribe(self) -> None:
-        """Leave the bus."""
+        """Leave the bus, with the channels of this database."""
         super().unsubscribe()
         self.bus.unsubscribe(channel("bind-session", self.name), self.bind)
         self.bus.unsubscribe(channel("commit-session", self.name), self.commit)

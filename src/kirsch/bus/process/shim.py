@@ -262,18 +262,23 @@ def become(request: dict[str, Any], failure: int, shim: int) -> None:
         if request["umask"] is not None:
             os.umask(request["umask"])
         stage = "execute"
-        for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            try:
-                signal.signal(signum, signal.SIG_DFL)
-            except OSError:
-                pass  # two that the C library keeps for itself
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        reset_signals()
         execute(request["argv"], request["environment"])
     except Exception as error:
         number = getattr(error, "errno", errno.EINVAL)
         os.write(failure, f"error {number} {stage}".encode())
     finally:
         os._exit(127)
+
+
+def reset_signals() -> None:
+    """Give each signal its default action, and block none."""
+    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        try:
+            signal.signal(signum, signal.SIG_DFL)
+        except OSError:
+            pass  # two that the C library keeps for itself
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def drop_capabilities() -> None:

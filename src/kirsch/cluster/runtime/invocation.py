@@ -135,7 +135,7 @@ def remove_runtime_directories(service: Service, host: Host, restarting: bool) -
 
 
 def _mounts(service: Service, host: Host) -> Mounts:
-    """What the unit's commands see of this machine's files."""
+    """Return the files of this machine that the unit's commands see."""
     own = [host.folders[each.kind] / each.path for each in service.directories]
     writable = [str(path) for path in own] + [
         path for path in service.read_write_paths if os.path.exists(path)
