@@ -19,6 +19,9 @@ LONG = {"image": IMAGES_PATIENCE, "cluster": 2 * IMAGES_PATIENCE, "database": 2 
 MACHINES = [pytest.mark.machines, pytest.mark.root, pytest.mark.faults, pytest.mark.soak]
 MARKS = {
     "release": [pytest.mark.soak],
+    "chat": [pytest.mark.soak],
+    "newcomer": [pytest.mark.soak],
+    "location": [pytest.mark.soak],
     "cluster": MACHINES,
     "database": MACHINES,
     "image": [pytest.mark.soak],

@@ -44,6 +44,7 @@ def test_what_was_said_long_ago_is_found_by_scrolling(rabbit, pair, window, room
     ada.should_show(texts[-1], "now")
 
 
+@pytest.mark.soak
 def test_what_was_typed_without_a_connection_outlives_a_reload(pair, window, room):
     ada, cut, routes = window(pair[0], "Ada", room), [], []
 
@@ -192,6 +193,7 @@ class TestTwoWindows:
         bob.should_show("Hello")
         expect(bob.page.locator("#typing")).to_have_text("")
 
+    @pytest.mark.soak
     def test_who_has_read_the_last_message(self, pair, window, room):
         ada, bob, cy = (window(pair[at], name, room) for at, name in ((0, "Ada"), (1, "Bob"), (1, "Cy")))
         below = ada.page.locator("#typing")
@@ -381,7 +383,9 @@ class TestAWindowThatIsCopied:
         expect(page.locator("#state")).to_have_text("connected", timeout=30_000)
         return Window(page, ada.name)
 
-    @pytest.mark.parametrize("without", [(), (NO_LOCKS,)], ids=["locks", "asking"])
+    @pytest.mark.parametrize(
+        "without", [(), pytest.param((NO_LOCKS,), marks=pytest.mark.soak)], ids=["locks", "asking"]
+    )
     def test_it_is_another_one(self, pair, window, room, without):
         ada = window(pair[0], "Ada", room)
         ada.say("one")
@@ -406,6 +410,7 @@ class TestAWindowThatIsCopied:
         assert ada.page.evaluate("sessionStorage.getItem('chat.key')") == key
         assert other.page.evaluate("sessionStorage.getItem('chat.key')") != key
 
+    @pytest.mark.soak
     def test_where_nothing_tells_it_from_the_first_one_of_them_waits(self, pair, window, room):
         ada = window(pair[0], "Ada", room)
         other = self.copy(ada, (NO_LOCKS, NO_CHANNELS)).page
@@ -424,6 +429,7 @@ class TestAWindowThatIsCopied:
 
 
 class TestALongTalk:
+    @pytest.mark.soak
     def test_so_many_lines_are_on_the_page_and_more_when_they_are_asked_for(self, pair, window, room, rabbit):
         import pika
 

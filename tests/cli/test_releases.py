@@ -115,7 +115,11 @@ def test_a_good_release(web: Web):
     ("command", "reason"),
     [
         ("python -c 'import no_such_module'", "crashed 3 times"),
-        ("python -m http.server --bind ${KIRSCH_ADDRESS} 8081", "was not ready within 8 s"),
+        pytest.param(
+            "python -m http.server --bind ${KIRSCH_ADDRESS} 8081",
+            "was not ready within 8 s",
+            marks=pytest.mark.soak,
+        ),
         ("/no/such/program", "failed"),
     ],
 )

@@ -98,7 +98,14 @@ def echo() -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+# The contract of all of them is tested in kirsch-websocket; here that each is started.
+@pytest.mark.parametrize(
+    "provider",
+    [
+        provider if provider in ("asyncio", "cherrypy") else pytest.param(provider, marks=pytest.mark.soak)
+        for provider in PROVIDERS
+    ],
+)
 class TestEveryProvider:
     def test_echoes_as_it_came(self, provider):
         with serving("127.0.0.1:0", "--provider", provider) as url:

@@ -18,9 +18,22 @@ from kirsch.robot.application import Application
 
 ROOT = Path(__file__).parents[2]
 NOTES = ROOT / "examples/notes"
-SLOWEST = ("tutorial", "flask-to-machines", "chat-tutorial", "tls", "backup", "rotation", "ci")
+SLOWEST = (
+    *(
+        "django",
+        "fastapi",
+        "node",
+        "tutorial",
+        "flask-to-machines",
+        "chat-tutorial",
+        "tls",
+        "backup",
+        "rotation",
+        "ci",
+    ),
+)
 PAGES = [
-    *("flask", "django", "fastapi", "node"),
+    "flask",
     *(pytest.param(page, marks=pytest.mark.soak) for page in SLOWEST),
 ]
 

@@ -50,7 +50,7 @@ class Database:
             yield
 
 
-@pytest.fixture(params=["one server", "two servers"])
+@pytest.fixture(params=["one server", pytest.param("two servers", marks=pytest.mark.soak)])
 def database(request, make_postgres):
     if request.param == "one server":
         return Database([make_postgres().start()])

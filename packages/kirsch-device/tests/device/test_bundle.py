@@ -161,6 +161,7 @@ class TestApplications:
         (folder / name / "__main__.py").write_text(text)
         return folder
 
+    @pytest.mark.soak
     @pytest.mark.slow
     def test_the_same_twice_and_its_arguments(self, tmp_path):
         folder = self.application(tmp_path, "import sys\nif __name__ == '__main__': print(sys.argv[1:])\n")

@@ -206,6 +206,7 @@ def operations_of(connection, new: str) -> dict:
     }
 
 
+@pytest.mark.soak
 def test_every_operation_ends_in_time_while_the_server_is_away(guarded, admin):
     """It has stopped to answer; then it is killed: a second operation ends as the first. When it is back the
     same connection goes on."""

@@ -27,6 +27,7 @@ def last(screen: str) -> int:
     return int(re.findall(r"^row(\d\d) ", screen, re.M)[-1])
 
 
+@pytest.mark.soak
 def test_a_long_scan_comes_in_pages(quorum, client, long, tmp_path):
     with terminal(quorum, tmp_path, rows=HEIGHT) as shown:
         shown.prompted()
