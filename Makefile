@@ -27,12 +27,12 @@ cluster-demo: $(RUNS) examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up examples/notes --on demo
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open $(DEMO); else echo "Open $(DEMO)"; fi
 
-# Whole files, three at a time, for many tests wait; conftest.py has those that take long begin first.
-PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=10
+# Whole files, four at a time, for many tests wait; conftest.py has those that take long begin first.
+PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=10
 
 # The quick ones: no machines, no containers, no Java; schemathesis's plugin takes seconds to import, in each process.
 test: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
-	$(PYTEST) -n 4 -m "not slow and not soak" -p no:schemathesis $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow and not soak" -p no:schemathesis $(PYTEST_ARGS)
 
 test-all: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 	$(PYTEST) -m "not soak" $(PYTEST_ARGS)
