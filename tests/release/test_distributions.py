@@ -28,6 +28,11 @@ with serve(Echo) as server, connect(server.url) as ws:
     ws.send("hello")
     print(ws.recv())
 """
+# The smallest application.
+APPLICATION = {
+    "kirsch.toml": 'name = "hello"\nstart = ["hello"]\n',
+    "units/hello.service": "[Service]\nExecStart=/bin/sleep 600\n",
+}
 # A program for each distribution, and what it prints.
 LINES = {
     "kirsch": ("from kirsch.unit import UnitName; print(UnitName.parse('notes@1.container').instance)", "1"),
@@ -110,6 +115,24 @@ def test_a_newcomer_s_first_hour(interpreter, wheels, tmp_path):
     assert "3 tests, 3 passed, 0 failed" in told
 
 
+@pytest.mark.parametrize("name", ["kirsch-hbase", "kirsch-websocket"])
+def test_a_source_distribution_has_its_c_and_needs_no_cython(interpreter, tmp_path, name):
+    shutil.copytree(FOLDERS[name], tmp_path / "tree", ignore=IGNORED)
+    run(interpreter, "-m", "venv", tmp_path / "builder")
+    builder = tmp_path / "builder/bin"
+    run(builder / "pip", "install", "--quiet", "build", "setuptools>=77", "wheel")
+    run(builder / "python", "-m", "build", "--sdist", "--outdir", tmp_path, tmp_path / "tree")
+    [archive] = tmp_path.glob("*.tar.gz")
+    # An environment without Cython.
+    run(builder / "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, archive)
+    [wheel] = tmp_path.glob("*.whl")
+    modules = {path.stem for path in (tmp_path / "tree").rglob("*.pyx")}
+    with zipfile.ZipFile(wheel) as files:
+        inside = [Path(file) for file in files.namelist() if "/compiled/" in file]
+    assert {path.name.partition(".")[0] for path in inside if path.suffix == ".so"} == modules
+    assert not [path for path in inside if path.suffix == ".c"]
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_it_works_alone(interpreter, wheels, tmp_path, name):
     run(interpreter, "-m", "venv", tmp_path / "venv")
@@ -121,3 +144,25 @@ def test_it_works_alone(interpreter, wheels, tmp_path, name):
         assert run(tmp_path / "venv/bin/kirsch", "--version", PYTHONPATH="").startswith("kirsch ")
         assert "usage: kirschd" in run(tmp_path / "venv/bin/kirschd", "--help", PYTHONPATH="").lower()
         assert "postgres" in run(tmp_path / "venv/bin/kirsch", "doctor", PYTHONPATH="")
+
+
+@pytest.mark.parametrize("tool", ["pipx", "uv"])
+def test_a_tool_installs_a_kirsch_that_works(interpreter, wheels, tmp_path, tool):
+    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    run(tmp_path / "venv/bin/pip", "install", "--quiet", tool)
+    commands = {
+        "pipx": ["install", "--python", interpreter, f"--pip-args=--find-links {wheels}", "kirsch"],
+        "uv": ["tool", "install", "--python", interpreter, "--find-links", wheels, "kirsch"],
+    }
+    folders = {name: str(tmp_path / "home") for name in ("PIPX_HOME", "UV_TOOL_DIR")}
+    folders |= {name: str(tmp_path / "bin") for name in ("PIPX_BIN_DIR", "UV_TOOL_BIN_DIR")}
+    run(tmp_path / "venv/bin" / tool, *commands[tool], **folders)
+    for file, text in APPLICATION.items():
+        (tmp_path / "hello" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "hello" / file).write_text(text)
+    kirsch = tmp_path / "bin/kirsch"
+    run(kirsch, "up", "-d", tmp_path / "hello", PYTHONPATH="")
+    try:
+        assert "(compiled)" in run(kirsch, "version", PYTHONPATH="")
+    finally:
+        run(kirsch, "down", tmp_path / "hello", PYTHONPATH="")
