@@ -13,7 +13,7 @@ MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstr
 # long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release wheels docs docs-serve
+.PHONY: lowest run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release wheels docs docs-serve
 
 run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -52,6 +52,15 @@ soak: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 test-python:
 	$(MAKE) test PYTHON="$(PYTHON)" VENV="build/$(notdir $(PYTHON))"
 
+# The quick tests without servers, with the oldest versions that pyproject.toml allows, in an environment of its own.
+LOWEST := $(CURDIR)/build/lowest
+lowest: $(READY)
+	rm -rf $(LOWEST)
+	mkdir -p build
+	PATH="$$PWD/$(BIN):$$PATH" $(PYTHON) scripts/lowest >$(LOWEST).txt
+	PIP_CONSTRAINT=$(LOWEST).txt UV_CONSTRAINT=$(LOWEST).txt $(MAKE) setup VENV=build/lowest
+	$(LOWEST)/bin/pytest -n 4 --dist loadfile -m "not slow and not soak and not services and not root" -p no:schemathesis
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -88,8 +97,8 @@ build/iframe-worker.js:
 screenshots: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/python scripts/screenshots
 
-# All distributions into dist/, built from the commit, checked and installed into an empty environment; with a list of
-# what an installation consists of (CycloneDX).
+# All distributions into dist/, built of the commit, for each Python that is there, checked, and each used in an empty
+# environment; with a list of what an installation consists of (CycloneDX).
 release:
 	$(PYTHON) scripts/release
 

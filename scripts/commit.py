@@ -1,0 +1,45 @@
+"""Files of the commit, of which `make release` and `make wheels` build: never those of the working tree."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*command: str | Path, folder: Path = ROOT, environment: dict[str, str] | None = None) -> str:
+    """Run a command and return its output; what it said is shown where it fails."""
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def versions() -> tuple[str, str]:
+    """Return the version in the commit's files, and the one to build: that of its tag, where it has one."""
+    written: str = tomllib.loads(run("git", "show", "HEAD:pyproject.toml"))["project"]["version"]
+    tags = run("git", "tag", "--points-at", "HEAD", "--list", "v[0-9]*").split()
+    if len(tags) > 1:
+        sys.exit(f"the commit is tagged {' and '.join(tags)}: leave one of them")
+    return written, tags[0].removeprefix("v") if tags else written
+
+
+def stamp(text: str, written: str, version: str) -> str:
+    """Put a version in the place of the written one: the project's, and of the distributions it needs."""
+    text = re.sub(rf'^version = "{re.escape(written)}"$', f'version = "{version}"', text, flags=re.MULTILINE)
+    return re.sub(rf'(kirsch[a-z-]*)=={re.escape(written)}(?=")', rf"\1=={version}", text)
+
+
+def export(folder: Path, target: Path) -> None:
+    """Write a folder of the commit, with the version that is built."""
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = Path(temporary, "tree.tar")
+        path = "" if folder == ROOT else f":{folder.relative_to(ROOT)}"
+        run("git", "archive", "--output", archive, f"HEAD{path}")
+        shutil.unpack_archive(archive, target, filter="data")
+    project = target / "pyproject.toml"
+    project.write_text(stamp(project.read_text(), *versions()))
