@@ -3,10 +3,13 @@
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from kirsch.cli.verbs import VERBS, load
 from kirsch.install import SOURCE, pip_install
 
 ROOT = Path(__file__).parents[2]
@@ -63,3 +66,17 @@ def test_every_page_says_where_from():
         if SOURCE not in found[0].replace("$PWD/", "")
     ]
     assert not wrong
+
+
+def verbs(found: click.Command) -> Iterator[click.Command]:
+    """Yield a verb and the verbs below it."""
+    yield found
+    for below in getattr(found, "commands", {}).values():
+        yield from verbs(below)
+
+
+def test_every_verb_s_help_says_where_from():
+    texts = [each.help or "" for group in VERBS.values() for name in group for each in verbs(load(name))]
+    commands = [found for text in texts for found in re.findall(r"`(pip install [^`]*\bkirsch[^`]*)`", text)]
+    assert commands
+    assert [command for command in commands if SOURCE not in command] == []

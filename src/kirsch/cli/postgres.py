@@ -2,6 +2,7 @@
 
 from kirsch.cli.completion import files
 from kirsch.cli.verb import Options, argument, verb
+from kirsch.install import pip_install
 
 
 @verb(
@@ -16,8 +17,8 @@ from kirsch.cli.verb import Options, argument, verb
     ),
     rest=True,
     text="It makes the database if there is none, then becomes the server. Its environment is that of "
-    "docker's official image: POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB, PGDATA, PGPORT. It needs `pip "
-    "install 'kirsch[postgres]'`, or KIRSCH_POSTGRES_BIN with the folder of PostgreSQL's programs.",
+    "docker's official image: POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB, PGDATA, PGPORT. It needs "
+    f"`{pip_install('kirsch[postgres]')}`, or KIRSCH_POSTGRES_BIN with the folder of PostgreSQL's programs.",
     example="POSTGRES_PASSWORD=secret kirsch postgres",
 )
 def postgres(options: Options) -> int:
