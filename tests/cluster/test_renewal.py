@@ -16,6 +16,8 @@ from tests.cluster.etcd_server import EtcdServer, needs_etcd
 from tests.cluster.members import MemberMachine, Members
 
 from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.engine.voters import Succession
+from kirsch.cluster.model import keys
 from kirsch.cluster.model.certificates import Certificates, Issued, revoked_machines
 from kirsch.cluster.node.authority import (
     LEAF,
@@ -200,8 +202,22 @@ def test_machines_renew_their_certificates_and_one_that_is_revoked_is_refused(cl
     assert serial(second) in {c["serial"] for c in theirs}
     asks = first.client(second.certificates)
     assert asks.get("/kirsch/v1/machines")
-    for each in theirs:
-        admin.delete(f"{CERTIFICATES}/{each['serial']}")
+    # The authority's key goes to a machine that is to take a lost voter's place, and to no other.
+    assert "authority" not in asks.post(CERTIFICATES)
+    cluster.etcd.etcdctl("put", keys.VOTERS, Succession(machine=second.id).to_json())
+    answer = asks.post(CERTIFICATES)
+    signer = Pair(answer["certificate"].encode(), answer["authority"].encode())
+    assert signer.key == (cluster.folder / "tls/ca.key").read_bytes()
+    with pytest.raises(ClientError, match="person is no machine"):
+        admin.post(CERTIFICATES)
+
+    def known() -> list[str]:
+        listed = admin.get(CERTIFICATES)["certificates"]
+        return [each["serial"] for each in listed if each["machine"] == second.id]
+
+    wait_for(lambda: signer.serial in known(), "the certificate is known")
+    for each in known():
+        admin.delete(f"{CERTIFICATES}/{each}")
     # At once, though its connection to etcd is still there: others list it no more.
     with pytest.raises(ClientError, match="the certificate of n2 was revoked"):
         asks.get("/kirsch/v1/machines")

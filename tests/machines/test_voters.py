@@ -3,11 +3,13 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.cli.application import wait_for
 from tests.machines.computer import Computer, run
 
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
@@ -18,6 +20,7 @@ from kirsch.cluster.provision.voters import (
     choose,
     parse_members,
     recommended,
+    with_members,
 )
 
 
@@ -91,6 +94,56 @@ def test_a_restart_that_did_not_come_about_is_made_up_for(tmp_path: Path):
     assert settings.read_text().splitlines() == ["a = 1", line, "b = 2"]
     (tmp_path / RESTART_MARK).unlink()
     assert change(line) == ""
+
+
+def test_members_that_changed_by_themselves_are_entered_and_images_stay():
+    there = tuple(replace(machine, etcd=machine.name != "n3") for machine in machines("abc"))
+    record = ClusterRecord("blue", "c0ffee", "2026-12-02", "", there)
+    after = with_members(record, ["n2", "n3"])
+    assert [machine.name for machine in after.members] == ["n2", "n3"]
+    assert after.keeper == "n1"
+    assert with_members(replace(record, keeper="n2"), ["n3"]).keeper == "n2"
+
+
+@pytest.mark.machines
+@pytest.mark.soak
+def test_a_voter_that_is_lost_for_good_has_a_successor_by_itself(tmp_path, monkeypatch):
+    computer = Computer(tmp_path, f"tests-successor-{os.getpid()}")
+    monkeypatch.setenv("XDG_DATA_HOME", str(computer.data))
+    try:
+        name = computer.create("c", "--machines", "4")
+
+        def status() -> str:
+            done = computer.kirsch("cluster", "status", name)
+            return done.stdout + done.stderr
+
+        def shell(machine: str, script: str) -> str:
+            return run("podman", "--runtime", "runc", "exec", f"kirsch-{name}-{machine}", "sh", "-c", script)
+
+        for number in range(1, 5):
+            settings = "sed -i -e '/^replace-voters/d' -e '1i replace-voters = 5' /etc/kirsch/kirschd.toml"
+            shell(f"n{number}", f"{settings} && systemctl restart kirschd")
+        wait_for(lambda: "3 of 3 members answer" in status(), "all answer", 120)
+        run("podman", "--runtime", "runc", "kill", f"kirsch-{name}-n3")
+        wait_for(lambda: "2 of 3 members answer" in status(), "one is away", 120)
+        wait_for(lambda: "3 of 3 members answer" in status(), "another has its place", 300)
+        assert [machine.name for machine in ClusterRecord.load(name).members] == ["n1", "n2", "n4"]
+        addresses = shell("n1", "grep '^etcd = ' /etc/kirsch/kirschd.toml")
+        assert addresses.count("https://") == 3
+        assert ClusterRecord.load(name).machine("n4").address in addresses
+        assert shell("n4", "ls /etc/kirsch/tls/ca.key").strip()
+        # Of two lost ones the cluster would be dead without it.
+        run("podman", "--runtime", "runc", "kill", f"kirsch-{name}-n2")
+        (tmp_path / "nap.service").write_text("[Service]\nExecStart=/bin/sleep infinity\n")
+        started = computer.kirsch("--cluster", name, "start", str(tmp_path / "nap.service"))
+        assert started.returncode == 0, started.stderr
+        # Who comes back is a voter no more, and keeps nothing of etcd once it is told.
+        assert computer.kirsch("cluster", "start", name).returncode == 0
+        done = computer.kirsch("cluster", "etcd", name)
+        assert done.returncode == 0, done.stdout + done.stderr
+        wait_for(lambda: computer.kirsch("cluster", "status", name).returncode == 0, "all is well", 120)
+    finally:
+        computer.close()
 
 
 @pytest.mark.machines

@@ -147,9 +147,12 @@ def status(options: Options) -> int:
     """Print the state of a cluster's machines and ports; the exit status is 1 if one is not well."""
     from kirsch.cluster.provision.record import ClusterRecord
     from kirsch.cluster.provision.status import machine_statuses, port_statuses, registry_status
+    from kirsch.cluster.provision.voters import learn_members
 
     record = ClusterRecord.load(_name(options))
     statuses, ports = machine_statuses(record), port_statuses(record)
+    if not all(status.kirschd for status in statuses):
+        record = learn_members(record)
     registry = registry_status(record, [status.machine for status in statuses if not status.kirschd])
     # That nobody serves at a port yet is not the cluster's fault.
     well = record.complete and not any(port.problem for port in ports) and all(s.well for s in statuses)
@@ -424,8 +427,9 @@ def rotate(options: Options) -> int:
     from kirsch.cluster.provision.record import ClusterRecord
     from kirsch.cluster.provision.rotate import Rotation
     from kirsch.cluster.provision.users import list_users
+    from kirsch.cluster.provision.voters import learn_members
 
-    work = Rotation(ClusterRecord.load(_name(options)))
+    work = Rotation(learn_members(ClusterRecord.load(_name(options))))
     work.perform(Steps(sys.stdout))
     users = list_users(work.record.name)
     options.report(cluster=work.record.name, users=[each.name for each in users])

@@ -206,6 +206,7 @@ def account(options: Options) -> int:
     from kirsch.cluster.provision.account import make_account, secret_name
     from kirsch.cluster.provision.command import Runner
     from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
+    from kirsch.cluster.provision.voters import learn_members
 
     client, service = options.client(), options.service
     secret = secret_name(service)
@@ -215,7 +216,8 @@ def account(options: Options) -> int:
         print(f"{service} has its account: secret {secret}; --renew makes new credentials")
         return 0
     try:
-        value = make_account(ClusterRecord.load(options.where().cluster or DEFAULT), service, Runner())
+        record = learn_members(ClusterRecord.load(options.where().cluster or DEFAULT))
+        value = make_account(record, service, Runner())
     except ProvisionError as error:
         raise Failure(str(error)) from None
     body = {"value": base64.b64encode(value).decode(), "replace": True}

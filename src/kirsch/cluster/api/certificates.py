@@ -22,6 +22,7 @@ from kirsch.cluster.api.answers import (
 )
 from kirsch.cluster.api.peers import HERE
 from kirsch.cluster.api.resource import Collection, Resource
+from kirsch.cluster.engine.voters import Succession
 from kirsch.cluster.model import Machine, keys
 from kirsch.cluster.model.certificates import MACHINE, PEOPLE, Issued
 from kirsch.cluster.node.audit import AuditEntry, merged
@@ -78,12 +79,22 @@ class Certificates(Collection["OneCertificate"]):
         made = renew(authority, environ["SSL_CLIENT_CERT"].encode())
         known = facts(made)
         issued = Issued(known.name, MACHINE, known.until)
-        run(self.loop, self._enter(identity.serial, known.serial, issued))
-        return json_answer({"certificate": made.decode()})
+        machine = run(self.loop, self._enter(identity.serial, known.serial, issued))
+        answer = {"certificate": made.decode()}
+        if machine and machine == run(self.loop, self._successor()):
+            # It is about to keep etcd, and machines that do have the key.
+            answer["authority"] = authority.key.decode()
+            cherrypy.response.headers["Cache-Control"] = "no-store"
+        return json_answer(answer)
 
-    async def _enter(self, before: str, serial: str, issued: Issued) -> None:
+    async def _successor(self) -> str:
+        """Return the machine that is to take a lost voter's place, as etcd has it now."""
+        entry = await self.node.registry.get(keys.VOTERS)
+        return Succession.parse(entry.value).machine if entry else ""
+
+    async def _enter(self, before: str, serial: str, issued: Issued) -> str:
         """Have it known for the same machine, so that it can be revoked; not if that has happened
-        meanwhile."""
+        meanwhile. Return the machine's id."""
         entry = self.node.mirror.entries.get(keys.certificate(before))
         if entry is None:
             raise Refused(503, "the certificate is not known yet: ask again in a moment")
@@ -92,6 +103,7 @@ class Certificates(Collection["OneCertificate"]):
         unchanged = Unchanged(entry.key, entry.modified)
         if known.revoked or await self.node.registry.transact([made], [unchanged]) is None:
             raise Refused(409, f"the certificate of {issued.name} was revoked")
+        return known.machine
 
     def item(self, name: str) -> "OneCertificate":
         """Return the resource of one certificate."""

@@ -319,7 +319,13 @@ SCHEMAS: Mapping[str, Schema] = {
         examples=[{"name": "ann", "role": "view", "until": 4e9}],
     ),
     "Certificate": _object({"serial": STRING, **_CERTIFICATE}),
-    "RenewedCertificate": _object({"certificate": {**STRING, "description": "PEM"}}),
+    "RenewedCertificate": _object(
+        {
+            "certificate": {**STRING, "description": "PEM"},
+            "authority": {**STRING, "description": "the authority's key, PEM, for a machine that keeps etcd"},
+        },
+        required=("certificate",),
+    ),
     "Nothing": {"type": "object", "examples": [{}]},
     "Certificates": _read({"certificates": _list(ref("Certificate"))}),
     "Audit": _object(

@@ -7,6 +7,7 @@ import resource
 import ssl
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # A connection is a descriptor; systemd's soft limit, for the sake of select(2), is 1024.
 DESCRIPTORS = 65_536
+ETCD_UNITS = (Path("/usr/lib/systemd/system/etcd.service"), Path("/lib/systemd/system/etcd.service"))
 # Seconds between two looks at where etcd's leader is.
 LOOK = 5.0
 
@@ -63,13 +65,15 @@ def setup(settings: Settings) -> Setup:
         tls=tls,
         certificates=settings.certificates,
         audit=AuditLog(settings.state / "audit"),
-        upkeep=partial(_upkeep, renewal, backups),
+        upkeep=partial(_upkeep, settings, renewal, backups),
         backups=backups,
     )
 
 
-async def _upkeep(renewal: Renewal | None, backups: Nightly | None, node: Node) -> None:
-    """Look after the certificate and etcd's leader, and make backups where the authority's key is."""
+async def _upkeep(settings: Settings, renewal: Renewal | None, backups: Nightly | None, node: Node) -> None:
+    """Look after the certificate and etcd's members and leader, and make backups where the authority's key
+    is."""
+    from kirsch.cluster.daemon.voters import Voters, change_machine
     from kirsch.cluster.registry.etcd import EtcdRegistry
 
     tasks: list[Coroutine[Any, Any, None]] = []
@@ -77,6 +81,18 @@ async def _upkeep(renewal: Renewal | None, backups: Nightly | None, node: Node) 
         tasks.append(keep_apart(node.registry, node.machine, node.cluster))
     if renewal is not None:
         tasks.append(renewal.run(node))
+    if isinstance(node.registry, EtcdRegistry) and renewal is not None and node.runtime.durable:
+        voters = Voters(
+            node.registry,
+            node.mirror,
+            node.machine,
+            lambda: node.cluster().machines,
+            settings.cluster,
+            settings.replace_voters,
+            partial(renewal.become_signer, node),
+            change_machine,
+        )
+        tasks.append(voters.run())
     if backups is not None:
         tasks.append(backups.run(node.mirror, node.cluster))
     await asyncio.gather(*tasks)
@@ -197,6 +213,7 @@ def _machine(settings: Settings, machine_id: str, runs: tuple[str, ...], apart: 
         runtime=settings.runtime,
         api=settings.listen[1] if settings.listen else 0,
         apart=apart,
+        etcd=settings.runtime == "systemd" and any(path.exists() for path in ETCD_UNITS),
     )
 
 

@@ -9,9 +9,11 @@ import asyncio
 import logging
 import ssl
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kirsch.cluster.api.peers import Peers
 from kirsch.cluster.model import keys
@@ -103,7 +105,7 @@ class Renewal:
                 issued = Issued(made.name, MACHINE, made.until, node.machine.id)
                 await node.registry.put(keys.certificate(made.serial), issued.to_json())
             else:
-                after = await self._asked(node)
+                after = str((await self._asked(node))["certificate"]).encode()
             await self._take(after, node)
         if authority is not None:
             revoked = sorted(
@@ -115,14 +117,32 @@ class Renewal:
                 self._replace(self.certificates.authority.with_name(REVOKED), revocations(authority, revoked))
                 self._revoked = revoked
 
-    async def _asked(self, node: Node) -> bytes:
-        """Return a new certificate, from the first machine that issues one. Raises Refused, OSError."""
+    async def become_signer(self, node: Node) -> None:
+        """Have the authority's key here, as machines that keep etcd do: one of them gives it to the machine
+        that is to take a lost one's place. Raises Refused, OSError, ValueError."""
+        from kirsch.cluster.node.authority import revocations, signer
+
+        if not self.signs:
+            answer = await self._asked(node)
+            if "authority" not in answer:
+                raise Refused(503, "no machine has given the authority's key")
+            write_file(self.certificates.authority.with_name(KEY), str(answer["authority"]).encode())
+            await self._take(str(answer["certificate"]).encode(), node)
+        authority, revoked = signer(self.certificates), self.certificates.authority.with_name(REVOKED)
+        if authority is not None and not revoked.exists():
+            # Whole after the next look, which the new certificate leads to.
+            write_file(revoked, revocations(authority, []))
+            self._revoked = None
+
+    async def _asked(self, node: Node) -> Mapping[str, Any]:
+        """Return a new certificate, from the first machine that issues one; with the authority's key where
+        this machine is to have it. Raises Refused, OSError."""
         peers, error = Peers(self.certificates), Refused(503, "no other machine is there")
         for machine in node.cluster().machines.values():
             if machine.id != node.machine.id:
                 try:
                     answer = await asyncio.to_thread(peers.post, machine, "/kirsch/v1/certificates")
-                    return str(answer["certificate"]).encode()
+                    return dict(answer)
                 except Refused as refused:
                     error = refused
         raise error

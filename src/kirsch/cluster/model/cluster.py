@@ -17,6 +17,8 @@ NAME = "hostname"
 class Machine:
     """A machine that is there. `runs` are the unit types it can run; `cpu` in cores, `memory` in bytes.
 
+    `etcd` is True where etcd is installed, so that the machine can keep the registry.
+
     `apart` is why no unit can be in the flat network there, empty if one can; `nameless` why units' names are
     not answered there, `unwatched` why what others do to the flat network there is not seen at once.
 
@@ -35,6 +37,7 @@ class Machine:
     apart: str = ""
     nameless: str = ""
     unwatched: str = ""
+    etcd: bool = False
     cordoned: bool = False
     drained: bool = False
 
@@ -44,6 +47,8 @@ class Machine:
         del values["cordoned"], values["drained"]
         if not self.unwatched:
             del values["unwatched"]  # kirschds before it do not know it
+        if not self.etcd:
+            del values["etcd"]
         return to_json(values)
 
     @classmethod

@@ -22,6 +22,8 @@ RELEASES = ROOT + "releases/"
 SECRETS = ROOT + "secrets/"
 CERTIFICATES = ROOT + "certificates/"
 LEADER = ROOT + "leader"
+# The machines that keep the registry, once a machine has taken a lost one's place by itself.
+VOTERS = ROOT + "voters"
 # The first address of this machine's loopback block: kept, so that an address is for life.
 LOOPBACK = ROOT + "loopback"
 

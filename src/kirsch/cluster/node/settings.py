@@ -33,7 +33,7 @@ TEXTS = (
     "secrets",
     "rebalance",
 )
-KNOWN = (*TEXTS, "etcd", "metadata", "network", "tls")
+KNOWN = (*TEXTS, "etcd", "replace-voters", "metadata", "network", "tls")
 
 
 class SettingsError(Exception):
@@ -57,7 +57,8 @@ class Settings:
     for a machine without it, whose units are children of kirschd. `machine_id` None is /etc/machine-id's.
     `secrets` is the file with the key that secrets are sealed with.
     `network` None is a cluster without a flat network. `rebalance` is "auto", or "manual" for a leader that
-    moves nothing for the sake of Spread=.
+    moves nothing for the sake of Spread=. `replace_voters` is how many seconds a machine that keeps etcd is
+    away before a leader gives its place to another; 0: only people do.
     """
 
     cluster: str
@@ -74,6 +75,7 @@ class Settings:
     secrets: Path = SECRETS
     network: NetworkSettings | None = None
     rebalance: str = "auto"
+    replace_voters: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> "Settings":
@@ -116,6 +118,7 @@ class Settings:
             secrets=_absolute("secrets", texts.get("secrets", str(SECRETS))),
             network=_network(values.get("network")),
             rebalance=rebalance,
+            replace_voters=_seconds("replace-voters", values.get("replace-voters", 0)),
         )
 
     @classmethod
@@ -178,6 +181,12 @@ def _metadata(values: Any) -> Mapping[str, str]:
         if not METADATA_KEY.fullmatch(key) or not isinstance(value, str) or not value.isprintable():
             raise SettingsError(f"metadata: {key!r} is to be a key of letters, digits, _ . - with a text")
     return values
+
+
+def _seconds(key: str, value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+        raise SettingsError(f"{key} is to be a number of seconds, 0 for never")
+    return float(value)
 
 
 def _network(values: Any) -> NetworkSettings | None:

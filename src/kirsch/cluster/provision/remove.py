@@ -12,7 +12,7 @@ from kirsch.cluster.provision.destroy import expel, forget
 from kirsch.cluster.provision.endpoint import connected
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.steps import Show, Step, perform
-from kirsch.cluster.provision.voters import Voters
+from kirsch.cluster.provision.voters import Voters, learn_members
 
 # Seconds in which one of its units is to leave it.
 PATIENCE = 60.0
@@ -37,6 +37,7 @@ def remove(cluster: str, name: str, show: Show, *, force: bool = False) -> Left:
     if force and MACHINE_ID.fullmatch(name) and all(name != machine.id for machine in record.machines):
         perform([Step("number", lambda: _give_back(record, name))], show)
         return Left(name, name)
+    record = learn_members(record)
     leaving = Leaving(record, record.machine(name), Runner(), force)
     leaving.check()
     perform(leaving.steps(), show, "what was done stays done: do it again")

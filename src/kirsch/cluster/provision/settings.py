@@ -1,7 +1,7 @@
 """The files that make a machine one of a cluster: kirschd's, etcd's and sshd's settings, as text. Pure."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from kirsch.cluster.provision.archive import File
@@ -104,7 +104,7 @@ def kirschd_toml(cluster: ClusterRecord, machine: MachineRecord) -> str:
         f"cluster = {_text(cluster.id)}",
         f"name = {_text(machine.name)}",
         f"address = {_text(machine.address)}",
-        etcd_setting(cluster),
+        etcd_setting(cluster.etcd),
         f'listen = "0.0.0.0:{API_PORT}"',
         "",
         "[metadata]",
@@ -120,9 +120,9 @@ def kirschd_toml(cluster: ClusterRecord, machine: MachineRecord) -> str:
     return "\n".join(lines) + "\n"
 
 
-def etcd_setting(cluster: ClusterRecord) -> str:
+def etcd_setting(urls: Iterable[str]) -> str:
     """Return the line of kirschd.toml that names etcd's members."""
-    return f"etcd = [{', '.join(map(_text, cluster.etcd))}]"
+    return f"etcd = [{', '.join(map(_text, urls))}]"
 
 
 def peer_url(machine: MachineRecord) -> str:
@@ -131,16 +131,21 @@ def peer_url(machine: MachineRecord) -> str:
 
 
 def etcd_environment(cluster: ClusterRecord, machine: MachineRecord, *, joining: bool = False) -> str:
-    """Compose /etc/default/etcd: etcd's flags as variables, with TLS for peers and clients. `joining` is for
-    a member of an etcd that is there."""
-    at = bracketed(machine.address)
+    """Compose /etc/default/etcd for a machine; `joining` is for a member of an etcd that is there."""
     members = ",".join(f"{m.name}={peer_url(m)}" for m in cluster.members)
+    return member_environment(cluster.id, machine, members, "existing" if joining else "new")
+
+
+def member_environment(cluster: str, machine: MachineRecord, members: str, state: str) -> str:
+    """Compose /etc/default/etcd: etcd's flags as variables, with TLS for peers and clients. `members` is
+    NAME=URL of all, `state` "new" or "existing"."""
+    at = bracketed(machine.address)
     variables = {
         "NAME": machine.name,
         "DATA_DIR": ETCD_DATA,
         "INITIAL_CLUSTER": members,
-        "INITIAL_CLUSTER_STATE": "existing" if joining else "new",
-        "INITIAL_CLUSTER_TOKEN": cluster.id,
+        "INITIAL_CLUSTER_STATE": state,
+        "INITIAL_CLUSTER_TOKEN": cluster,
         "LISTEN_PEER_URLS": "https://0.0.0.0:2380",
         "INITIAL_ADVERTISE_PEER_URLS": peer_url(machine),
         "LISTEN_CLIENT_URLS": "https://0.0.0.0:2379",

@@ -139,7 +139,7 @@ def registry_status(record: ClusterRecord, machines: Sequence[MachineRecord]) ->
             continue
         finally:
             client.close()
-        names = {etcd_url(each): each.name for each in record.members}
+        names = {etcd_url(each): each.name for each in record.machines}
         roles = {names.get(each.url, each.url): health.role(each) or "silent" for each in health.members}
         switch_on, replace = (
             f"kirsch cluster start {record.name}",

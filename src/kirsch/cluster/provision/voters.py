@@ -12,13 +12,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from kirsch.cluster.api.client import ClientError
+from kirsch.cluster.model import keys
 from kirsch.cluster.provision import install
 from kirsch.cluster.provision.account import ETCDCTL, database_accounts, on_a_member
 from kirsch.cluster.provision.archive import archive
 from kirsch.cluster.provision.command import Runner
+from kirsch.cluster.provision.endpoint import connected
 from kirsch.cluster.provision.keyring import load_authority
 from kirsch.cluster.provision.power import until_well
-from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError, etcd_url
 from kirsch.cluster.provision.registry import registry_machine
 from kirsch.cluster.provision.settings import (
     ETCD_DATA,
@@ -74,6 +77,26 @@ class Member:
     name: str
     id: str  # as etcdctl takes it
     learner: bool
+
+
+def with_members(record: ClusterRecord, names: Collection[str]) -> ClusterRecord:
+    """Return the record with these machines as those that keep etcd; the images stay where they are. Pure."""
+    machines = tuple(replace(machine, etcd=machine.name in names) for machine in record.machines)
+    return replace(record, machines=machines, keeper=record.keeper or registry_machine(record).name)
+
+
+def learn_members(record: ClusterRecord) -> ClusterRecord:
+    """Return the record after a look at who keeps etcd: a machine takes a lost one's place by itself. It
+    stays as it was where no kirschd answers."""
+    try:
+        with connected(record.name) as client:
+            urls = {member["url"] for member in client.get("/kirsch/v1/store")["members"]}
+    except (ClientError, ProvisionError):
+        return record
+    names = {machine.name for machine in record.machines if etcd_url(machine) in urls}
+    if len(names) < len(urls) or names == {machine.name for machine in record.members}:
+        return record
+    return ClusterRecord.change(record.name, lambda known: with_members(known, names))
 
 
 def change_members(folder: str, line: str) -> str:
@@ -195,18 +218,15 @@ class Voters:
 
     def _tell(self) -> None:
         """Have every kirschd that is there know the members, one after another; this computer too."""
-        after = ClusterRecord.change(self.record.name, self._changed)
-        script = change_members(FOLDER, etcd_setting(after))
+        after = ClusterRecord.change(self.record.name, lambda known: with_members(known, self.wanted))
+        # What machines did by themselves is over: kirschds go by their settings.
+        self._etcdctl(f"del {keys.VOTERS}", but="")
+        script = change_members(FOLDER, etcd_setting(after.etcd))
         for machine in after.machines:
             if self._there(machine) and self._act(machine, script):
                 self._act(machine, install.RESTART)
                 until_well(after, [machine], self.runner)
                 self._act(machine, f"rm -f {FOLDER}/{RESTART_MARK}")
-
-    def _changed(self, record: ClusterRecord) -> ClusterRecord:
-        # The first member keeps the images unless another is named.
-        machines = tuple(replace(machine, etcd=machine.name in self.wanted) for machine in record.machines)
-        return replace(record, machines=machines, keeper=record.keeper or registry_machine(record).name)
 
     def _clear(self) -> None:
         """Remove etcd's data and the authority's key from machines that do not keep it."""

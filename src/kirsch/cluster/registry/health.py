@@ -20,6 +20,18 @@ class StoreMember:
 
 
 @dataclass(frozen=True, slots=True)
+class Voter:
+    """One member as all of them list it: its name and `url` for clients are empty until it has started."""
+
+    id: int
+    name: str
+    peer: str  # URL for the other members
+    url: str
+    learner: bool
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StoreHealth:
     """All members of the store."""
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from kirsch.cluster.registry.base import Unavailable
+from kirsch.cluster.registry.etcd.endpoint import parse_endpoint
 from kirsch.cluster.registry.etcd.failure import Failure, Outcome
-from kirsch.cluster.registry.etcd.rpc import Connection, RpcError
-from kirsch.cluster.registry.health import StoreHealth, StoreMember
+from kirsch.cluster.registry.etcd.rpc import Connection, RpcError, messages
+from kirsch.cluster.registry.health import StoreHealth, StoreMember, Voter
 
 CALL_SECONDS = 5.0
 # A member that is well answers for itself at once.
@@ -57,8 +58,12 @@ class Members:
                 raise
 
     async def replace(self, connections: Sequence[Connection]) -> None:
-        """Use other connections to the same members; watches go over to them at once, calls with time."""
-        before, self.connections = self.connections, tuple(connections)
+        """Use other connections, to the same members or to others; watches go over to them at once, calls
+        with time."""
+        before = [each for each in self.connections if each not in connections]
+        current = self.current
+        self.connections = tuple(connections)
+        self._in_use = self.connections.index(current) if current in self.connections else 0
         for connection in before:
             connection.end_watches()
         await asyncio.sleep(CALL_SECONDS + SHORTEST_SECONDS)
@@ -87,6 +92,30 @@ class Members:
             raise Unavailable(f"etcd's leader stays where it is: {Failure.of(error).error}") from None
         raise Unavailable("etcd has no leader that could hand over")
 
+    async def voters(self) -> tuple[Voter, ...]:
+        """Return the members that etcd lists; those that answer neither here nor at the URL of their own are
+        asked at both."""
+        answer, _ = await self.call(messages.MemberListRequest())
+        own, there = self.connections, set(await asyncio.gather(*map(_id_of, self.connections)))
+        asked = [each.clientURLs[0] for each in answer.members if each.ID not in there and each.clientURLs]
+        others = [own[0].like(parse_endpoint(url, secure=url.startswith("https:"))) for url in asked]
+        try:
+            there.update(await asyncio.gather(*map(_id_of, others)))
+        finally:
+            for connection in others:
+                await connection.close()
+        return tuple(
+            Voter(
+                each.ID,
+                each.name,
+                each.peerURLs[0],
+                each.clientURLs[0] if each.clientURLs else "",
+                each.isLearner,
+                each.ID in there,
+            )
+            for each in answer.members
+        )
+
     async def close(self) -> None:
         """Release the connections; whoever waits for an answer is told Unavailable."""
         self.closed = True
@@ -105,6 +134,14 @@ async def _status_of(connection: Connection) -> StoreMember:
     leads = status.leader == status.header.member_id
     role = "learner" if status.isLearner else "leader" if leads else "follower"
     return StoreMember(url, role, status.version, status.dbSize, tuple(status.errors))
+
+
+async def _id_of(connection: Connection) -> int:
+    """Return the id of the member that answers, 0 if none does."""
+    try:
+        return int((await connection.status(STATUS_SECONDS)).header.member_id)
+    except RpcError:
+        return 0
 
 
 class Attempts:

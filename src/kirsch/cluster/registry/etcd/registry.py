@@ -26,7 +26,7 @@ from kirsch.cluster.registry.etcd.endpoint import parse_endpoints
 from kirsch.cluster.registry.etcd.members import CALL_SECONDS, Members, closed
 from kirsch.cluster.registry.etcd.rpc import Connection, credentials, messages
 from kirsch.cluster.registry.etcd.watch import watch
-from kirsch.cluster.registry.health import StoreHealth
+from kirsch.cluster.registry.health import StoreHealth, Voter
 from kirsch.cluster.registry.local import only_if
 from kirsch.cluster.registry.store import check_limits
 
@@ -144,6 +144,34 @@ class EtcdRegistry:
     async def hand_over(self, successor: str) -> None:
         """Have etcd's leader hand over to another member, by URL. Raises Unavailable if it does not."""
         await self._members.hand_over(successor)
+
+    async def voters(self) -> tuple[Voter, ...]:
+        """Return the members that etcd lists, and which of them answer. Raises Unavailable."""
+        return await self._members.voters()
+
+    async def add_learner(self, peer: str) -> None:
+        """Add a member that has no vote yet, by its URL for peers. Raises Unavailable where etcd refuses."""
+        await self._call(messages.MemberAddRequest(peerURLs=[peer], isLearner=True))
+
+    async def promote(self, member: int) -> None:
+        """Give a learner a vote. Raises Unavailable while it lacks data."""
+        await self._call(messages.MemberPromoteRequest(ID=member))
+
+    async def remove_member(self, member: int) -> None:
+        """Remove a member for good. Raises Unavailable where etcd refuses."""
+        await self._call(messages.MemberRemoveRequest(ID=member))
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """URLs of the members that are used."""
+        return tuple(connection.endpoint.url for connection in self._members.connections)
+
+    async def use(self, urls: Sequence[str]) -> None:
+        """Use the members at these URLs from now on. Raises RegistryError for what is no URL."""
+        before = {connection.endpoint.url: connection for connection in self._members.connections}
+        like = self._members.connections[0]
+        parsed = parse_endpoints(urls, secure=like.secure)
+        await self._members.replace([before.get(each.url) or like.like(each) for each in parsed])
 
     async def close(self) -> None:
         if not self._members.closed:

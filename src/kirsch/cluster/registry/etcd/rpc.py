@@ -57,6 +57,7 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint, credentials: grpc.ChannelCredentials | None) -> None:
         self.endpoint = endpoint
+        self._credentials = credentials
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(endpoint.target, OPTIONS)
         else:
@@ -65,7 +66,17 @@ class Connection:
         self._lease = messages.LeaseStub(self._channel)
         self._watch = messages.WatchStub(self._channel)
         self._maintenance = messages.MaintenanceStub(self._channel)
+        self._cluster = messages.ClusterStub(self._channel)
         self._watches: set[Any] = set()
+
+    @property
+    def secure(self) -> bool:
+        """True if it is encrypted."""
+        return self._credentials is not None
+
+    def like(self, endpoint: Endpoint) -> "Connection":
+        """Return a connection to another member, with the same credentials."""
+        return Connection(endpoint, self._credentials)
 
     async def call(self, request: Any, timeout: float) -> Any:
         """The answer to one request, within `timeout` seconds. Raises RpcError."""
@@ -112,6 +123,14 @@ class Connection:
                 return self._kv.Txn
             case messages.LeaseGrantRequest():
                 return self._lease.LeaseGrant
+            case messages.MemberListRequest():
+                return self._cluster.MemberList
+            case messages.MemberAddRequest():
+                return self._cluster.MemberAdd
+            case messages.MemberRemoveRequest():
+                return self._cluster.MemberRemove
+            case messages.MemberPromoteRequest():
+                return self._cluster.MemberPromote
             case _:
                 return self._lease.LeaseRevoke
 
