@@ -217,8 +217,8 @@ def test_a_machine_s_settings_and_etcd_s_for_a_new_member():
 
 def test_how_long_a_voter_is_away_is_a_setting():
     base = 'cluster = "c"\nname = "n1"\naddress = "10.0.0.1"\netcd = ["http://10.0.0.1:2379"]\n'
-    assert Settings.parse(base).replace_voters == 0
-    assert Settings.parse(f"{base}replace-voters = 900").replace_voters == 900
+    assert Settings.parse(base).replace_voters == 900
+    assert Settings.parse(f"{base}replace-voters = 0").replace_voters == 0
     with pytest.raises(SettingsError, match="replace-voters is to be a number of seconds, 0 for never"):
         Settings.parse(f'{base}replace-voters = "15min"')
 

@@ -34,6 +34,8 @@ TEXTS = (
     "rebalance",
 )
 KNOWN = (*TEXTS, "etcd", "replace-voters", "metadata", "network", "tls")
+# Seconds that a machine that keeps etcd is away before another takes its place: longer than a restart.
+PATIENCE = 900.0
 
 
 class SettingsError(Exception):
@@ -75,7 +77,7 @@ class Settings:
     secrets: Path = SECRETS
     network: NetworkSettings | None = None
     rebalance: str = "auto"
-    replace_voters: float = 0.0
+    replace_voters: float = PATIENCE
 
     @classmethod
     def parse(cls, text: str) -> "Settings":
@@ -118,7 +120,7 @@ class Settings:
             secrets=_absolute("secrets", texts.get("secrets", str(SECRETS))),
             network=_network(values.get("network")),
             rebalance=rebalance,
-            replace_voters=_seconds("replace-voters", values.get("replace-voters", 0)),
+            replace_voters=_seconds("replace-voters", values.get("replace-voters", PATIENCE)),
         )
 
     @classmethod
