@@ -44,6 +44,7 @@ from kirsch.hbase import (
 )
 from kirsch.hbase.cell import TYPES, decode, decode_result, decode_rows, encode
 from kirsch.hbase.codec import codec, composite
+from kirsch.hbase.encoder import erasures
 from kirsch.hbase.filters import check, quoted
 from kirsch.hbase.mutation import (
     Erasure,
@@ -51,7 +52,6 @@ from kirsch.hbase.mutation import (
     Value,
     block,
     delete,
-    erasures,
     get,
     get_message,
     put,
@@ -116,6 +116,31 @@ def test_a_block_that_is_wrong_is_told_by_both(given, data):
         )
     wrong = bytes(block[: data.draw(st.integers(0, len(block)))])
     assert outcome(compiled.decode_rows, wrong) == outcome(decode_rows, wrong)
+
+
+values = st.builds(
+    Value,
+    names,
+    st.binary(max_size=20),
+    st.binary(max_size=300),
+    st.none() | st.integers(-(2**63), 2**63 - 1),
+)
+durabilities = st.sampled_from([settings(), settings(7, 1.5, "skip", {"who": b"me"})])
+
+
+@given(names, st.lists(values, max_size=5), durabilities)
+def test_a_put_is_encoded_alike_by_both(row, given, chosen):
+    assert compiled.put(row, given, chosen) == put(row, given, chosen)
+    unstamped = [value[:3] for value in given]
+    assert compiled.put(row, unstamped, chosen) == put(row, unstamped, chosen)
+
+
+@pytest.mark.parametrize(
+    ("row", "value"), [(None, (b"cf", b"a", b"")), (b"r", (None, b"a", b"")), (b"r", (b"cf", "a", b""))]
+)
+def test_what_is_no_bytes_is_not_encoded(row, value):
+    with pytest.raises(TypeError):
+        compiled.put(row, [value])
 
 
 def message(given: list[Cell]) -> bytes:

@@ -11,10 +11,11 @@ from kirsch.hbase.calls import Pending, begin, call, late, translated
 from kirsch.hbase.cell import Cell
 from kirsch.hbase.codec import K, V
 from kirsch.hbase.compiled import decode_rows
+from kirsch.hbase.encoder import LONGEST_KEY
 from kirsch.hbase.errors import Invalid, OtherJVM
 from kirsch.hbase.filters import java_filter
 from kirsch.hbase.jvm import hbase
-from kirsch.hbase.mutation import LONGEST_KEY, get_message
+from kirsch.hbase.mutation import get_message
 from kirsch.hbase.row import Codecs, Column, Row, column_or_family
 
 # A block has so many bytes, and what its last row has more: memory is bounded by it, and a call's cost is

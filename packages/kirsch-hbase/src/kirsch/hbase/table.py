@@ -14,10 +14,11 @@ from kirsch.hbase.cell import Cell
 from kirsch.hbase.codec import LONG, Codec, K, V
 from kirsch.hbase.compiled import decode_rows
 from kirsch.hbase.convert import to_python
+from kirsch.hbase.encoder import Encoder
 from kirsch.hbase.errors import HBaseError, Invalid
 from kirsch.hbase.filters import java_filter
 from kirsch.hbase.jvm import hbase
-from kirsch.hbase.mutation import PLAIN, Encoder, block, get, row_of, settings
+from kirsch.hbase.mutation import PLAIN, block, get, row_of, settings
 from kirsch.hbase.row import Codecs, Column, Row, column, column_or_family
 from kirsch.hbase.scan import Query, Range, Scanner, Some, Span, Which, check_range, java_scan
 from kirsch.hbase.writes import Batch, Mutator, Writes

@@ -10,9 +10,10 @@ import jpype
 from kirsch.hbase.block_transfer import mutations, writer
 from kirsch.hbase.calls import Pending, begin, call, late, translated
 from kirsch.hbase.codec import K, V
+from kirsch.hbase.encoder import Encoder
 from kirsch.hbase.errors import Closed, HBaseError, joined
 from kirsch.hbase.jvm import cls, hbase
-from kirsch.hbase.mutation import Encoder, block, settings
+from kirsch.hbase.mutation import block, settings
 from kirsch.hbase.row import Column
 
 if TYPE_CHECKING:
