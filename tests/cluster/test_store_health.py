@@ -90,7 +90,8 @@ def test_who_has_just_lost_the_others_leads_nobody():
     ],
 )
 def test_the_leader_goes_where_nothing_leads_a_service(roles, occupied, successor):
-    assert health(*roles).successor(set(occupied)) == (f"https://{successor}" if successor else "")
+    here = str(roles.index("leader") + 1) if "leader" in roles else "1"
+    assert health(*roles).successor(here, set(occupied)) == (f"https://{successor}" if successor else "")
 
 
 def test_a_member_that_raises_an_alarm_does_not_become_the_leader():
@@ -99,7 +100,7 @@ def test_a_member_that_raises_an_alarm_does_not_become_the_leader():
         StoreMember("https://3", "follower"),
     )
     store = StoreHealth((StoreMember("https://1", "leader"), full, well))
-    assert store.successor({"1"}) == "https://3"
+    assert store.successor("1", {"1"}) == "https://3"
 
 
 class Telling(EtcdRegistry):
@@ -109,8 +110,8 @@ class Telling(EtcdRegistry):
         super().__init__(members)
         self.handed_over = asyncio.Event()
 
-    async def hand_over(self, successor: str) -> None:
-        await super().hand_over(successor)
+    async def hand_over(self, leader: str, successor: str) -> None:
+        await super().hand_over(leader, successor)
         self.handed_over.set()
 
 
@@ -124,7 +125,7 @@ def test_etcd_is_led_elsewhere_than_a_service(tmp_path):
             before = (await registry.health()).leader
             here = Machine("here", urlsplit(before).hostname)
             with pytest.raises(Unavailable, match="no member"):
-                await registry.hand_over("http://127.0.0.1:1")
+                await registry.hand_over(before, "http://127.0.0.1:1")
             leads = Endpoint(
                 "webdb", "webdb@1.container", "1", "here", "10.0.0.1", ready=True, role="primary"
             )

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from kirsch.cluster.daemon.plugins import DaemonError, Setup
 from kirsch.cluster.daemon.renewal import Renewal
@@ -115,11 +114,10 @@ async def keep_apart(
         hosts = {cluster.machines[id].address for id in cluster.leading if id in cluster.machines}
         try:
             health = await registry.health()
-            if urlsplit(health.leader).hostname == machine.address:
-                successor = health.successor(hosts)
+            successor = health.successor(machine.address, hosts)
             # Two looks have to agree: while roles change hands etcd's leader is left alone.
             if successor and successor == before:
-                await registry.hand_over(successor)
+                await registry.hand_over(health.leader, successor)
                 log.info("etcd's leader goes to %s: this machine leads a service", successor)
         except RegistryError as error:
             log.info("%s", error)

@@ -99,12 +99,12 @@ class StoreHealth:
             return f"etcd's {' and '.join(missing)} {does} not answer, and {after}: {advice}{for_good}"
         return ""
 
-    def successor(self, hosts: Collection[str]) -> str:
-        """Return the URL of the follower that is to lead if the leader is on one of `hosts`; empty for none.
+    def successor(self, here: str, hosts: Collection[str]) -> str:
+        """Return the URL of the follower that is to lead if the leader is on `here`, one of `hosts`; else "".
 
         There is none where all followers are on them, and while one member less would be no quorum.
         """
-        if _host(self.leader) not in hosts or len(self.answering) - 1 <= len(self.members) // 2:
+        if not _host(self.leader) == here in hosts or len(self.answering) - 1 <= len(self.members) // 2:
             return ""
         well = (member for member in self.members if member.role == "follower" and not member.errors)
         return next((member.url for member in well if _host(member.url) not in hosts), "")

@@ -76,21 +76,19 @@ class Members:
             raise closed()
         return StoreHealth(tuple(await asyncio.gather(*map(_status_of, self.connections))))
 
-    async def hand_over(self, successor: str) -> None:
+    async def hand_over(self, leader: str, successor: str) -> None:
         """Have the leader hand over to another member. Raises Unavailable if it does not."""
         if self.closed:
             raise closed()
-        to = next((each for each in self.connections if each.endpoint.url == successor), None)
-        if to is None:
-            raise Unavailable(f"{successor} is no member of etcd")
+        known = {each.endpoint.url: each for each in self.connections}
+        for url in (leader, successor):
+            if url not in known:
+                raise Unavailable(f"{url} is no member of etcd")
         try:
-            status = await to.status(STATUS_SECONDS)
-            for connection in self.connections:
-                if (await connection.status(STATUS_SECONDS)).header.member_id == status.leader:
-                    return await connection.hand_over(status.header.member_id, CALL_SECONDS)
+            status = await known[successor].status(STATUS_SECONDS)
+            await known[leader].hand_over(status.header.member_id, CALL_SECONDS)
         except RpcError as error:
             raise Unavailable(f"etcd's leader stays where it is: {Failure.of(error).error}") from None
-        raise Unavailable("etcd has no leader that could hand over")
 
     async def voters(self) -> tuple[Voter, ...]:
         """Return the members that etcd lists; those that answer neither here nor at the URL of their own are

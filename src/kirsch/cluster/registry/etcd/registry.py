@@ -141,9 +141,9 @@ class EtcdRegistry:
         """Return the health of all members; those that do not answer say why."""
         return await self._members.health()
 
-    async def hand_over(self, successor: str) -> None:
+    async def hand_over(self, leader: str, successor: str) -> None:
         """Have etcd's leader hand over to another member, by URL. Raises Unavailable if it does not."""
-        await self._members.hand_over(successor)
+        await self._members.hand_over(leader, successor)
 
     async def voters(self) -> tuple[Voter, ...]:
         """Return the members that etcd lists, and which of them answer. Raises Unavailable."""
