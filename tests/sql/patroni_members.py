@@ -105,12 +105,18 @@ def member_command() -> tuple[str, list[str]]:
 class Member:
     """One member: it keeps its address and data from one start to the next."""
 
-    def __init__(self, folder: Path, number: int, address: str, account: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, number: int, address: str, account: dict[str, Any], megabytes: int = 0
+    ) -> None:
         self.account = account
         self.name = f"webdb-{number}"
         self.address = address
         self.folder = folder / f"m{number}"
         self.folder.mkdir()
+        self.mounted = megabytes > 0
+        if self.mounted:
+            small = f"size={megabytes}m"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", small, "tmpfs", self.folder], check=True)
         self.log = folder / f"m{number}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.environment = member_environment(account) | {
@@ -192,8 +198,8 @@ def _has_account(name: str) -> bool:
 class Trio:
     """Three members, started."""
 
-    def __init__(self, folder: Path, network: str, account: dict[str, Any]) -> None:
-        self.members = [Member(folder, n, f"{network}.{n}", account) for n in (1, 2, 3)]
+    def __init__(self, folder: Path, network: str, account: dict[str, Any], megabytes: int = 0) -> None:
+        self.members = [Member(folder, n, f"{network}.{n}", account, megabytes) for n in (1, 2, 3)]
         for member in self.members:
             member.start()
 
@@ -253,6 +259,8 @@ class Trio:
                     member.process.wait(30)
                 except subprocess.TimeoutExpired:
                     member.kill()
+            if member.mounted:
+                subprocess.run(["umount", "--lazy", member.folder], check=True)
 
 
 class Writer:

@@ -9,6 +9,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -121,12 +122,18 @@ class TestConfiguration:
 
 
 @pytest.fixture
-def trio() -> Iterator[Trio]:
+def megabytes() -> int:
+    """Room that a member's disk has; 0 for that of this computer."""
+    return 0
+
+
+@pytest.fixture
+def trio(megabytes: int) -> Iterator[Trio]:
     """Three members that follow one of them, in a network of their own."""
     folder = Path(tempfile.mkdtemp(prefix="kirsch-ha-"))
     folder.chmod(0o755)
     etcd, account = confined_etcd(folder)
-    made = Trio(folder, f"127.{random.randint(1, 254)}.{random.randint(1, 254)}", account)
+    made = Trio(folder, f"127.{random.randint(1, 254)}.{random.randint(1, 254)}", account, megabytes)
     try:
         made.await_settled()
         yield made
@@ -184,6 +191,31 @@ def test_nothing_acknowledged_is_lost_when_another_leads(trio: Trio):
         second.start()
         trio.await_settled()
         assert trio.leader() is not second
+        writer.await_written()
+    assert writer.lost() == set()
+    assert writer.turns() <= writer.timeline(), "two took writes at a time"
+
+
+@needs_etcd
+@pytest.mark.services
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("megabytes", [350])
+def test_a_leader_whose_disk_is_full_gives_up(trio: Trio):
+    with Writer(trio).writing() as writer:
+        writer.await_written()
+        first = trio.leader()
+        assert first is not None
+        with suppress(OSError), (first.folder / "full").open("wb") as file:
+            while True:
+                file.write(bytes(1 << 20))
+        trio.await_leader(but=first)
+        writer.await_written()
+        print(f"full disk: {writer.longest_gap:.1f} s without a write")
+        (first.folder / "full").unlink()
+        trio.await_settled()
         writer.await_written()
     assert writer.lost() == set()
     assert writer.turns() <= writer.timeline(), "two took writes at a time"
