@@ -16,8 +16,9 @@ from tests.cli.application import DEADLINE, KIRSCH, Application
 
 # On a machine that does other things too.
 expect.set_options(timeout=20_000)
-TILL = """[Service]
-ExecStart=sh -c 'echo opened; echo "WARNING: few coins"; echo "ERROR: no coins" >&2; exec sleep 1000'
+TILL = r"""[Service]
+ExecStart=sh -c 'printf "\\033[32mopened\\033[0m\\n"; echo "WARNING: few coins"; \
+ echo "ERROR: no coins" >&2; exec sleep 1000'
 [X-Kirsch]
 Link=shop
 CPU=0.1

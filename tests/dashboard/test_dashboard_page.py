@@ -222,6 +222,8 @@ class TestUnit:
         page = open_page("#/unit/till.service")
         journal = page.get_by_role("log")
         expect(journal).to_contain_text("no coins")
+        # Without the colour that the unit gives it.
+        expect(journal.get_by_text("opened", exact=True).first).to_be_visible()
         for level, words in {
             "errors": ["ERROR: no coins"],
             "standard error": ["ERROR: no coins"],
