@@ -1,6 +1,7 @@
 """A cluster's backup: what is in it, what is not, and its return to other machines."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from tests.cluster.etcd_server import needs_etcd
 from tests.cluster.members import members
 
 from kirsch.cluster.api.client import ClientError
+from kirsch.cluster.daemon.machine import setup
 from kirsch.cluster.model import keys
-from kirsch.cluster.model.certificates import Issued
+from kirsch.cluster.model.certificates import KEY, Certificates, Issued
+from kirsch.cluster.node.authority import authority, issue
 from kirsch.cluster.node.backup import KINDS, PART_KEYS, Backup, Nightly, check, lasting, moved, parts
+from kirsch.cluster.node.settings import Settings
 from kirsch.cluster.node.units import Refused
 from kirsch.cluster.provision.backup import opened, passphrase_key, restore_folder
 from kirsch.cluster.provision.record import ProvisionError
@@ -128,6 +132,28 @@ def test_those_of_three_nights_are_kept(tmp_path: Path):
     assert sorted((tmp_path / "backups").iterdir()) == paths[-3:]
     assert Backup.parse(paths[-1].read_text()).made == 4 * 86400.0
     assert paths[-1].stat().st_mode & 0o777 == 0o600
+
+
+def test_each_machine_with_the_authority_s_key_makes_them_without_a_setting(tmp_path: Path):
+    signer = authority("blue")
+    own = issue(signer, "n1", "n1", "10.0.0.1", role="machine", lifetime=timedelta(days=30))
+    files = Certificates(*(tmp_path / name for name in ("ca.crt", "own.crt", "own.key")))
+    for path, content in zip(
+        (files.authority, files.certificate, files.key),
+        (signer.certificate, own.certificate, own.key),
+        strict=True,
+    ):
+        path.write_bytes(content)
+    settings = Settings.parse(
+        f'cluster = "blue"\nname = "n1"\naddress = "10.0.0.1"\netcd = ["https://10.0.0.1:2379"]\n'
+        f'machine-id = "{"1" * 32}"\nstate = "{tmp_path}/state"\nrun = "{tmp_path}/run"\n'
+        f'[tls]\nauthority = "{files.authority}"\ncertificate = "{files.certificate}"\nkey = "{files.key}"\n'
+    )
+    assert setup(settings).backups is None
+    files.authority.with_name(KEY).write_bytes(signer.key)
+    backups = setup(settings).backups
+    assert backups is not None
+    assert backups.folder == tmp_path / "state/backups"
 
 
 @needs_etcd
