@@ -13,7 +13,7 @@ MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstr
 # long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: lowest run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release wheels docs docs-serve
+.PHONY: lowest run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release wheels deb docs docs-serve
 
 run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -106,6 +106,13 @@ release:
 PYTHONS ?= $(PYTHON)
 wheels:
 	$(PYTHON) scripts/wheels $(PYTHONS)
+
+# A Debian package for each of RELEASES into dist/, of the commit.
+RELEASES ?= bookworm trixie
+deb: $(READY)
+	@sh scripts/debian lowdown
+	test -d build/installer || $(BIN)/pip install --quiet --disable-pip-version-check --target build/installer "installer>=0.7,<2"
+	PYTHONPATH=build/installer $(BIN)/python scripts/deb $(RELEASES)
 
 # Which test ran which command of HBase's shell.
 hbase-commands: $(READY)

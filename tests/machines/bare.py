@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,14 +115,14 @@ class BareHost:
         self.runner.run(remove_machines([self.name]))
 
 
-def base(runner: Runner) -> str:
-    """Its image, made once on this computer."""
-    digest = hashlib.sha256(json.dumps([SUITE, PACKAGES]).encode()).hexdigest()[:16]
+def base(runner: Runner, suite: str = SUITE, packages: Sequence[str] = PACKAGES) -> str:
+    """Return an image of Debian with some packages, made once on this computer."""
+    digest = hashlib.sha256(json.dumps([suite, packages]).encode()).hexdigest()[:16]
     image = f"localhost/kirsch-tests-bare:{digest}"
     if not Images(runner).exists(image):
         with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
             tar = f"{folder}/base.tar"
-            runner.run(bootstrap(tar, recipe.mirror_lines(sources(), SUITE), SUITE, PACKAGES))
+            runner.run(bootstrap(tar, recipe.mirror_lines(sources(), suite), suite, packages))
             change = f"LABEL {recipe.LABEL}={digest}"
             runner.run(podman("import", "--quiet", "--change", change, tar, image))
     return image
