@@ -52,6 +52,12 @@ def user_of(identity: str, client: str) -> str:
     return identity or GUEST + client
 
 
+def check_id(identity: str) -> None:
+    """Raise ValueError with what is wrong with the id of a user."""
+    if identity.startswith(GUEST):
+        raise ValueError(f"the id of a user cannot begin with {GUEST}")
+
+
 def is_private(room: str) -> bool:
     return room.startswith("!")
 
