@@ -932,3 +932,25 @@ def test_a_kick_that_the_broker_has_lost_is_heard_with_the_next_state():
     clock[0] += KICK_TOLD
     here.connected(62.0)
     assert json.loads(told[-2].body)["orders"] == []
+
+
+def test_a_kick_of_another_program_is_told_to_who_was_away():
+    rooms = Rooms(slow="close", lag=None, back=None, count=9, size=1 << 20, memory=1 << 20)
+    told, done = [], []
+
+    def members(process):
+        carry_out = lambda order, late: done.append((process, order.user, late))  # noqa: E731
+        return Members(process, "events", rooms, 500, told.append, lambda: None, carry_out, lambda: 1060.0)
+
+    here, there = members("here"), members("there")
+    kick = b'{"event":"order","do":"kick","user":"eve","room":"lobby","at":1000}'
+    here.hear(kick, 0.0)
+    here.hear(b'{"event":"order","do":"kick","user":"max","room":"lobby"}', 0.0)
+    assert done == [("here", "eve", False), ("here", "max", False)]
+    here.connected(1.0)
+    there.hear(told[0].body, 1.0)
+    # Without a time it would not be known to be the same order the next time.
+    assert done[2:] == [("there", "eve", True)]
+    there.connected(2.0)
+    here.hear(told[2].body, 2.0)
+    assert len(done) == 3

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -103,12 +104,17 @@ class RoomClient:
     def order(
         self, do: Literal["kick", "ban", "lift"], user: str = "", room: str = "", *, reason: str = ""
     ) -> None:
-        """Kick or ban a user or, without one, all of a room; or lift that ban. The order reaches the
-        processes that are connected to the broker now. Raises ValueError without either."""
+        """Kick or ban a user or, without one, all of a room; or lift that ban.
+
+        Raises ValueError without either. A process that is not connected to the broker now hears of
+        it from one that is.
+        """
         if not user and not room:
             raise ValueError(f"{do} needs a user, a room, or both")
-        event = {"event": "order", **Order(do, user, room, reason=reason).to_json()}
-        event.pop("at", None)  # a process takes its own clock
+        event = {"event": "order", **Order(do, user, room, reason=reason, at=time.time()).to_json()}
+        if do != "kick":
+            # The latest ban or lift holds, by one clock: that of a process.
+            del event["at"]
         self._publish(f"{self._name}.events", "", json.dumps(event).encode(), BasicProperties())
 
     def tail(self, rooms: Collection[str] = (), since: str | int = "next") -> Iterator[RoomMessage]:

@@ -357,7 +357,7 @@ class Members:
         self._soon = soon
         self._beaten = 0.0
         self._known: OrderedDict[str, None] = OrderedDict()
-        # Kicks that were given here; and when the last one that came was given, by user and room.
+        # Kicks to tell whoever was away; and when the last one that came was given, by user and room.
         self._kicks: deque[Order] = deque(maxlen=KICKS)
         self._kicked: OrderedDict[tuple[str, str], float] = OrderedDict()
 
@@ -372,19 +372,24 @@ class Members:
     def order(self, order: Order) -> None:
         """Carry out an order of this process's, and tell the others: a kick again with each state, for the
         broker may be away."""
-        if order.do == "kick":
-            self._kicks.append(order)
         self._take(order)
         self._send({"event": "order", "process": self.process} | order.to_json())
 
-    def _take(self, order: Order, late: bool = False) -> None:
+    def _take(self, order: Order, late: bool = False, known: bool = True) -> None:
+        """Carry an order out; `late` if it is told again.
+
+        A kick whose time is `known` is told to others: they recognise it by that.
+        """
         if order.do != "kick":
             if self.bans.take(order):
                 self._carry_out(order, False)
             return
         about = order.user, order.room
-        if late and self._kicked.get(about, -math.inf) >= order.at:
+        is_new = self._kicked.get(about, -math.inf) < order.at
+        if late and not is_new:
             return
+        if known and is_new:
+            self._kicks.append(order)
         self._kicked[about] = max(order.at, self._kicked.pop(about, -math.inf))
         if len(self._kicked) > KICKS:
             self._kicked.popitem(last=False)
@@ -393,7 +398,7 @@ class Members:
     def _heard_order(self, said: Any, late: bool = False) -> None:
         order = read_order(said, self._clock()) if isinstance(said, dict) else None
         if order is not None:
-            self._take(order, late)
+            self._take(order, late, known="at" in said)
 
     def signal(self, room: str, client: str, name: str, data: Any) -> None:
         """Send a signal of a connection here to the members in every process."""

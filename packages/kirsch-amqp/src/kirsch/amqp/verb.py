@@ -94,7 +94,7 @@ def tail(options: Options) -> int:
     REASON,
     BRIDGE,
     URL,
-    text=f"Processes that are not connected to the broker do not hear of it. {WHERE}",
+    text=f"A process that is not connected to the broker hears of it later, from one that is. {WHERE}",
     example="kirsch room kick eve lobby --reason 'No advertising.'",
 )
 def kick(options: Options) -> int:
