@@ -1,7 +1,8 @@
 """`python -m tests.websocket.autobahn`: run Autobahn, print what fails, write the report page.
 
-With --record what a run came to is kept beside what others did, and the page (the same name with .md) is made
-of all of them: so the cases can be run a few at a time.
+With --record what an agent's run came to is kept as soon as it ends, beside what others did, and the page
+(the same name with .md) is made of all of them: the cases can be run a few at a time, and a run that is cut
+short has lost only the agents that were under way.
 
 Exit status: 0 everything passes, 1 something does not, 2 wrong usage or no Autobahn to be had.
 """
@@ -13,11 +14,12 @@ import os
 import platform
 import sys
 import tempfile
-from concurrent.futures import Future
+from collections.abc import Iterator
+from concurrent.futures import as_completed
 from pathlib import Path
 
 from tests.websocket.autobahn import agents, record, report, suite
-from tests.websocket.autobahn.run import begin, pool
+from tests.websocket.autobahn.run import Run, begin, pool
 from tests.websocket.autobahn.suite import Outcome, Unavailable
 from tests.websocket.programs import Program
 
@@ -52,13 +54,13 @@ def main() -> int:
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="autobahn-"))
     with pool() as workers:
         run = begin(workers, servers, clients, cases, folder.resolve(), LIMIT[arguments.all])
-        served = collect("server", run.servers)
-        asked = collect("client", run.clients)
+        outcomes = []
+        for kind, outcome in collect(run):
+            outcomes.append(outcome)
+            if arguments.record:
+                keep(arguments.record, kind, outcome, arguments.beside, [before, os.getloadavg()[0]])
     print(f"Autobahn's own reports are in {folder}")
-    outcomes = [*served, *asked]
     complete = len(outcomes) == len(servers) + len(clients)
-    if arguments.record:
-        keep(arguments.record, served, asked, arguments.beside, [before, os.getloadavg()[0]])
     return 0 if complete and not any(outcome.failures for outcome in outcomes) else 1
 
 
@@ -66,32 +68,30 @@ def chosen(all_of_them: list[Program], names: list[str] | None) -> list[Program]
     return [agent for agent in all_of_them if names is None or agent.name in names]
 
 
-def collect(kind: str, futures: dict[str, Future[Outcome]]) -> list[Outcome]:
-    """What each run came to, a line each as it is there; one that could not be run is told, not counted."""
-    outcomes = []
-    for name, future in futures.items():
+def collect(run: Run) -> Iterator[tuple[str, Outcome]]:
+    """What each agent's run came to, printed as it ends; one that could not be run is told, not counted."""
+    agents = {future: ("server", name) for name, future in run.servers.items()}
+    agents |= {future: ("client", name) for name, future in run.clients.items()}
+    for future in as_completed(agents):
+        kind, name = agents[future]
         try:
             outcome = future.result()
         except (AssertionError, OSError) as error:
             print(f"{kind} {name}: {error}", flush=True)
             continue
-        outcomes.append(outcome)
         passed = len(outcome.verdicts) - len(outcome.failures)
         print(f"{kind} {name}: {passed} of {len(outcome.verdicts)}, {outcome.seconds:.0f} s", flush=True)
         for case, verdict in outcome.failures.items():
             print(f"  {case} {verdict}", flush=True)
         for case in outcome.pinged:
             print(f"  {case} was silent until it pinged", flush=True)
-    return outcomes
+        yield kind, outcome
 
 
-def keep(path: Path, served: list[Outcome], asked: list[Outcome], beside: str, load: list[float]) -> None:
-    """Add outcomes to those in the file, and write the page beside it."""
+def keep(path: Path, kind: str, outcome: Outcome, beside: str, load: list[float]) -> None:
+    """Add an outcome to those in the file, and write the page beside it."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    runs = record.load(path)
-    for kind, outcomes in (("server", served), ("client", asked)):
-        for outcome in outcomes:
-            runs = record.merged(runs, record.of(kind, outcome, date, where(), beside, load))
+    runs = record.merged(record.load(path), record.of(kind, outcome, date, where(), beside, load))
     record.save(path, runs)
     path.with_suffix(".md").write_text(report.page(runs))
 
