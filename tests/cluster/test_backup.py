@@ -149,11 +149,13 @@ def test_each_machine_with_the_authority_s_key_makes_them_without_a_setting(tmp_
         f'machine-id = "{"1" * 32}"\nstate = "{tmp_path}/state"\nrun = "{tmp_path}/run"\n'
         f'[tls]\nauthority = "{files.authority}"\ncertificate = "{files.certificate}"\nkey = "{files.key}"\n'
     )
-    assert setup(settings).backups is None
-    files.authority.with_name(KEY).write_bytes(signer.key)
     backups = setup(settings).backups
     assert backups is not None
     assert backups.folder == tmp_path / "state/backups"
+    assert not backups.wanted()
+    # A machine that takes a lost one's place is given the key while it runs.
+    files.authority.with_name(KEY).write_bytes(signer.key)
+    assert backups.wanted()
 
 
 @needs_etcd

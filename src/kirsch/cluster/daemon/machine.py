@@ -54,8 +54,9 @@ def setup(settings: Settings) -> Setup:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise DaemonError(f"cannot keep anything in {folder}: {error.strerror}") from None
-    signs = renewal is not None and renewal.signs
-    backups = Nightly(settings.state / "backups", settings.cluster) if signs else None
+    backups = None
+    if renewal is not None:
+        backups = Nightly(settings.state / "backups", settings.cluster, renewal.signs)
     return Setup(
         lambda: _make(settings, machine_id),
         settings.run / "kirsch.sock",

@@ -43,7 +43,6 @@ class Renewal:
     etcd: Path = ETCD
     _revoked: list[str] | None = field(default=None, init=False)
 
-    @property
     def signs(self) -> bool:
         """True where the authority's key is here."""
         return self.certificates.authority.with_name(KEY).exists()
@@ -122,7 +121,7 @@ class Renewal:
         that is to take a lost one's place. Raises Refused, OSError, ValueError."""
         from kirsch.cluster.node.authority import revocations, signer
 
-        if not self.signs:
+        if not self.signs():
             answer = await self._asked(node)
             if "authority" not in answer:
                 raise Refused(503, "no machine has given the authority's key")

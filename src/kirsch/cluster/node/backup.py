@@ -156,16 +156,17 @@ def _parse(key: str, value: str) -> None:
 
 
 class Nightly:
-    """Backups of one machine, in a folder that only root reads: one a day, the last three."""
+    """Backups of one machine, in a folder that only root reads: one a day while wanted, the last three."""
 
-    def __init__(self, folder: Path, cluster: str) -> None:
+    def __init__(self, folder: Path, cluster: str, wanted: Callable[[], bool] = lambda: True) -> None:
         self.folder = folder
         self.cluster = cluster
+        self.wanted = wanted
 
     async def run(self, mirror: Mirror, now: Callable[[], Cluster]) -> None:
         """Make them until cancelled; `now` returns the cluster as it is known."""
         while True:
-            pause = self.newest() + INTERVAL - time.time()
+            pause = self.newest() + INTERVAL - time.time() if self.wanted() else LATER
             if pause <= 0:
                 pause = INTERVAL
                 try:

@@ -124,7 +124,7 @@ class NodeCollector(Collector):
         for holder, until in sorted(ends.items()):
             certificates.add_metric(holder, until)
         yield certificates
-        if self._backups is not None:
+        if self._backups is not None and self._backups.wanted():
             yield GaugeMetricFamily(
                 "kirsch_backup_timestamp_seconds",
                 "When this machine made its last backup, 0 for never",
