@@ -27,12 +27,12 @@ cluster-demo: $(RUNS) examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up examples/notes --on demo
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open $(DEMO); else echo "Open $(DEMO)"; fi
 
-# Whole files, four at a time, for many tests wait; conftest.py has those that take long begin first.
-PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=10
+# Whole files, three at a time, for many tests wait; conftest.py has those that take long begin first.
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=10
 
 # The quick ones: no machines, no containers, no Java; schemathesis's plugin takes seconds to import, in each process.
 test: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
-	$(PYTEST) -m "not slow and not soak" -p no:schemathesis $(PYTEST_ARGS)
+	$(PYTEST) -n 4 -m "not slow and not soak" -p no:schemathesis $(PYTEST_ARGS)
 
 test-all: $(READY) debian-test examples/notes/webapp/static/vendor/pure-min.css
 	$(PYTEST) -m "not soak" $(PYTEST_ARGS)
@@ -147,7 +147,7 @@ debian:
 	@sh scripts/debian haproxy
 
 debian-test:
-	@sh scripts/debian haproxy chromium firefox-esr zsh fish etcd-server etcd-client openssh-client prometheus rabbitmq-server default-jdk-headless maven lowdown mandoc
+	@sh scripts/debian haproxy chromium chromium-headless-shell firefox-esr zsh fish etcd-server etcd-client openssh-client prometheus rabbitmq-server default-jdk-headless maven lowdown mandoc
 	@# Machines as containers are root's; for others their tests are skipped.
 	@if [ "$$(id -u)" = 0 ]; then sh scripts/debian $(MACHINES); fi
 

@@ -148,7 +148,8 @@ def test_this_process_is_read_from_proc() -> None:
     assert usage.processes >= 1
     assert usage.memory > 1 << 20
     assert usage.cpu > 0
-    assert read.machine().memory > usage.memory
+    # Memory that processes share counts for each, so the sum may be more than the machine's.
+    assert read.machine().memory > 1 << 20
 
 
 GROUP = {

@@ -1,6 +1,7 @@
 """The page in Chromium: what the phone says, and what the browser knows itself, allowed and not."""
 
 import json
+import os
 import re
 import urllib.request
 
@@ -127,7 +128,7 @@ def test_the_browsers_own_location_denied(open_page, running):
 def test_on_an_insecure_page_the_browser_is_not_asked(browser, start):
     running = start("--source", "fixed:1,2", LOCATION_HOSTS="phone.test")
     arguments = ["--no-sandbox", "--host-resolver-rules=MAP phone.test 127.0.0.1"]
-    other = browser.browser_type.launch(executable_path="/usr/bin/chromium", args=arguments)
+    other = browser.browser_type.launch(executable_path=os.environ["CHROMIUM"], args=arguments)
     page = other.new_page()
     page.goto(f"http://phone.test:{running.port}/location")
     page.get_by_role("button", name="Ask this browser").click()

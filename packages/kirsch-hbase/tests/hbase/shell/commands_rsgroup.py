@@ -51,7 +51,8 @@ def balanced(shell, how):
         with contextlib.suppress(Unavailable):
             return shell(f"balance_rsgroup {how}")
 
-    return eventually(answer)
+    # Three files of tests make tables at a time.
+    return eventually(answer, 60)
 
 
 def test_who_is_in_which_group(shell, alone, name):
