@@ -58,7 +58,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write the plan."""
+    """Write the plan to the registry."""
 
     plan: Succession
 
