@@ -153,9 +153,14 @@ def _class(name: str) -> Any:
         return None
 
 
-@cache
 def cls(name: str) -> Any:
-    """Return a Java class by its full name. Raises NoJars where no jar has it."""
+    """Return a Java class by its full name. Raises NoJars where no jar has it, OtherJVM after a fork."""
+    check_fork()
+    return _loaded(name)
+
+
+@cache
+def _loaded(name: str) -> Any:
     if not jpype.isJVMStarted():
         raise OtherJVM("the JVM is not running yet: call kirsch.hbase.connect first")
     try:
