@@ -1,5 +1,6 @@
-"""Files of the commit, of which `make release` and `make wheels` build: never those of the working tree."""
+"""Files of the commit, of which releases are built, never those of the working tree; and Pythons to do it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -43,3 +44,15 @@ def export(folder: Path, target: Path) -> None:
         shutil.unpack_archive(archive, target, filter="data")
     project = target / "pyproject.toml"
     project.write_text(stamp(project.read_text(), *versions()))
+
+
+def find_python(version: str) -> str | None:
+    """Return a Python of a version such as 3.13, on PATH or among pyenv's; None if there is none."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    others = sorted(kept.glob(f"{version}.*/bin/python{version}"))
+    found = [shutil.which(f"python{version}"), *map(str, others)]
+    for python in filter(None, found):
+        # pyenv has a program on PATH for each, which refuses where that one is not chosen.
+        if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return python
+    return None

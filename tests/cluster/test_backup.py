@@ -127,7 +127,7 @@ def test_keys_open_with_the_passphrase_alone_and_come_back_as_a_folder(
 
 
 def test_those_of_three_nights_are_kept(tmp_path: Path):
-    nightly = Nightly(tmp_path / "backups", "blue")
+    nightly = Nightly(tmp_path / "backups", "blue", lambda: True)
     paths = [nightly.make(backup(made=86400.0 * night)) for night in range(5)]
     assert sorted((tmp_path / "backups").iterdir()) == paths[-3:]
     assert Backup.parse(paths[-1].read_text()).made == 4 * 86400.0

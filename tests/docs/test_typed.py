@@ -18,23 +18,11 @@ from kirsch.robot.application import Application
 
 ROOT = Path(__file__).parents[2]
 NOTES = ROOT / "examples/notes"
-SLOWEST = (
-    *(
-        "django",
-        "fastapi",
-        "node",
-        "tutorial",
-        "flask-to-machines",
-        "chat-tutorial",
-        "tls",
-        "backup",
-        "rotation",
-        "ci",
-    ),
-)
+TUTORIALS = ("tutorial", "flask-to-machines", "chat-tutorial")
+HOW_TO = ("django", "fastapi", "node", "tls", "backup", "rotation", "ci")
 PAGES = [
     "flask",
-    *(pytest.param(page, marks=pytest.mark.soak) for page in SLOWEST),
+    *(pytest.param(page, marks=pytest.mark.soak) for page in (*TUTORIALS, *HOW_TO)),
 ]
 
 

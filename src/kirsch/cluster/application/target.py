@@ -14,10 +14,11 @@ from kirsch.cluster.image.reference import ImageError, Reference
 from kirsch.cluster.image.registry import Registry, of_cluster
 from kirsch.cluster.image.registry_client import RegistryClient
 from kirsch.cluster.image.transfer import distribute, push
+from kirsch.cluster.model.cluster import bracketed
 from kirsch.cluster.model.links import targets
 from kirsch.cluster.provision.command import Runner
 from kirsch.cluster.provision.endpoint import Where, transport_to
-from kirsch.cluster.provision.record import ClusterRecord, bracketed, published
+from kirsch.cluster.provision.record import ClusterRecord, published
 from kirsch.cluster.provision.steps import Show
 from kirsch.unit import Link, UnitName
 

@@ -20,6 +20,7 @@ from kirsch.cluster.convert.compose_file import (
     services_of,
     variables,
 )
+from kirsch.cluster.model.cluster import bracketed
 from kirsch.unit import UnitError, parse_size, parse_timespan
 
 # Container ports that are pages, so that kirsch.toml can name an address to open.
@@ -279,7 +280,7 @@ def _published(made: _Import, name: str) -> Iterator[tuple[str, int, int, str]]:
             )
         if len(outside) < len(inside):
             outside = [0] * len(inside)
-        at, protocol = found["ip"] or (f"[{at}]" if ":" in at else at), found["proto"] or "tcp"
+        at, protocol = found["ip"] or bracketed(at), found["proto"] or "tcp"
         yield from ((at, host, port, protocol) for host, port in zip(outside, inside, strict=True))
 
 

@@ -15,6 +15,7 @@ from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 from kirsch.cluster.model import Machine, to_json
+from kirsch.cluster.model.cluster import bracketed
 from kirsch.cluster.model.unit import known_fields
 from kirsch.cluster.registry.health import Voter
 
@@ -180,8 +181,7 @@ def _zone(machine: Machine) -> str:
 def _peer_of(machine: Machine, view: View) -> str:
     """Return a machine's URL for peers: as the others' are, at its own address."""
     like = urlsplit(view.voters[0].peer)
-    host = f"[{machine.address}]" if ":" in machine.address else machine.address
-    return urlunsplit((like.scheme, f"{host}:{like.port}", "", "", ""))
+    return urlunsplit((like.scheme, f"{bracketed(machine.address)}:{like.port}", "", "", ""))
 
 
 def _peers(view: View, mine: Voter, machine: Machine | None) -> str:

@@ -13,6 +13,11 @@ from kirsch.unit import Port, UnitName
 NAME = "hostname"
 
 
+def bracketed(host: str) -> str:
+    """Return a host as it stands in a URL: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A machine that is there. `runs` are the unit types it can run; `cpu` in cores, `memory` in bytes.

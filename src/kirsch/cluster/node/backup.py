@@ -158,7 +158,7 @@ def _parse(key: str, value: str) -> None:
 class Nightly:
     """Backups of one machine, in a folder that only root reads: one a day while wanted, the last three."""
 
-    def __init__(self, folder: Path, cluster: str, wanted: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, folder: Path, cluster: str, wanted: Callable[[], bool]) -> None:
         self.folder = folder
         self.cluster = cluster
         self.wanted = wanted

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kirsch.cluster.model.certificates import Certificates
+from kirsch.cluster.model.cluster import bracketed
 
 LOOPBACK = "127.0.0.1"
 # A name is part of container, network and host names: what is valid in all of them.
@@ -185,11 +186,6 @@ def checked_name(name: str) -> str:
     raise ProvisionError(
         f"{name!r} cannot be a cluster's name: use at most 32 of a-z, 0-9 and -, no - at either end"
     )
-
-
-def bracketed(host: str) -> str:
-    """A host as it stands in a URL: IPv6 addresses in brackets."""
-    return f"[{host}]" if ":" in host else host
 
 
 @contextmanager

@@ -8,10 +8,11 @@ import json
 import shlex
 from dataclasses import dataclass, field, replace
 
+from kirsch.cluster.model.cluster import bracketed
 from kirsch.cluster.provision import install
 from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Runner
-from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError, bracketed
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, ProvisionError
 from kirsch.cluster.provision.settings import FOLDER, TLS
 from kirsch.cluster.provision.shell import act, shell_of
 from kirsch.cluster.provision.steps import Show, Step, perform

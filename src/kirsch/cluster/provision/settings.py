@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from kirsch.cluster.model.cluster import bracketed
 from kirsch.cluster.provision.archive import File
-from kirsch.cluster.provision.record import ClusterRecord, MachineRecord, bracketed
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 if TYPE_CHECKING:
     from kirsch.cluster.node.authority import Pair

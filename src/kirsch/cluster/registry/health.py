@@ -104,7 +104,11 @@ class StoreHealth:
 
         There is none where all followers are on them, and while one member less would be no quorum.
         """
-        if not _host(self.leader) == here in hosts or len(self.answering) - 1 <= len(self.members) // 2:
+        if (
+            here not in hosts
+            or _host(self.leader) != here
+            or len(self.answering) - 1 <= len(self.members) // 2
+        ):
             return ""
         well = (member for member in self.members if member.role == "follower" and not member.errors)
         return next((member.url for member in well if _host(member.url) not in hosts), "")

@@ -52,10 +52,9 @@ def user_of(identity: str, client: str) -> str:
     return identity or GUEST + client
 
 
-def check_id(identity: str) -> None:
-    """Raise ValueError with what is wrong with the id of a user."""
-    if identity.startswith(GUEST):
-        raise ValueError(f"the id of a user cannot begin with {GUEST}")
+def why_no_id(identity: str) -> str:
+    """Say why this cannot be the id of a user; empty if it can."""
+    return f"the id of a user cannot begin with {GUEST}" if identity.startswith(GUEST) else ""
 
 
 def is_private(room: str) -> bool:

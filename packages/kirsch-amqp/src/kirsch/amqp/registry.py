@@ -13,7 +13,7 @@ from secrets import token_urlsafe
 from typing import Any
 
 from kirsch.amqp import protocol
-from kirsch.amqp.access import Identity, Order, Ticket, check_id, is_private, user_of
+from kirsch.amqp.access import Identity, Order, Ticket, is_private, user_of, why_no_id
 from kirsch.amqp.connection import Connection, Refused
 from kirsch.amqp.history import Page
 from kirsch.amqp.limits import Limits, Proxies
@@ -181,10 +181,8 @@ class ConnectionRegistry:
             identity, reason = self._authenticate(hello, connection.request), "who are you?"
         except Refused as error:
             identity, reason = None, str(error)
-        try:
-            check_id("" if identity is None else identity.id)
-        except ValueError as error:
-            identity, reason = None, str(error)
+        if identity is not None and (wrong := why_no_id(identity.id)):
+            identity, reason = None, wrong
         if identity is not None and identity.expires <= time.time():
             identity, reason = None, "the token has expired"
         if identity is None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from kirsch.amqp.access import Identity, Ticket, check_id, is_private
+from kirsch.amqp.access import Identity, Ticket, is_private, why_no_id
 from kirsch.amqp.protocol import Hello
 
 try:
@@ -56,7 +56,8 @@ class Tokens:
         """Return a token that tells who somebody is, good for so many seconds."""
         if not user:
             raise ValueError("a token needs a user")
-        check_id(user)
+        if wrong := why_no_id(user):
+            raise ValueError(wrong)
         return self._sign({"sub": user, "name": name, "roles": sorted(roles)}, self._name, seconds)
 
     def ticket(self, room: str, user: str = "", *, write: bool = True, seconds: float = 300.0) -> str:
