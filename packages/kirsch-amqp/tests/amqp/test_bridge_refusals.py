@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 from collections import Counter
 
 import pytest
@@ -241,7 +242,11 @@ def test_an_address_has_so_many_connections(rabbit, provider):
             options = ClientOptions(headers={"X-Forwarded-For": f"203.0.113.1, {address}"})
             return Visitor(application, hello=hello, options=options)
 
-        with come("192.0.2.1") as one, come("192.0.2.1", hello=False), come("192.0.2.2"):
+        with come("192.0.2.1") as one, come("192.0.2.1", hello=False) as second, come("192.0.2.2"):
+            # What answers is counted; the third may come before the server has begun with the second.
+            counted = threading.Event()
+            second.ws.ping_for(lambda seconds: counted.set())
+            assert counted.wait(20)
             with come("192.0.2.1", hello=False) as third:
                 assert third.ended() == (4429, "this address has too many connections")
             one.ws.close()
