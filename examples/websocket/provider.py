@@ -101,6 +101,9 @@ def main() -> None:
     with socket.create_server(("127.0.0.1", port)) as listener, contextlib.suppress(KeyboardInterrupt):
         print(f"listening on ws://127.0.0.1:{listener.getsockname()[1]}/", flush=True)
         while True:
+            # Not without an end: a Ctrl-C that comes just before a wait is seen only after it.
+            if not select.select([listener], [], [], 1)[0]:
+                continue
             sock, address = listener.accept()
             peer = f"{address[0]}:{address[1]}"
             threading.Thread(target=serve, args=(sock, peer, site), daemon=True).start()
