@@ -569,6 +569,42 @@ def test_a_connection_that_has_not_begun_is_told_why_its_pool_closes(poller):
     assert second.outcome() == (1001, "over")
 
 
+def test_a_handshake_that_is_answered_while_its_pool_closes_is_told_why(poller):
+    asked, go_on = threading.Event(), threading.Event()
+    made = []
+
+    def application(**options):
+        asked.set()
+        assert go_on.wait(PATIENCE)
+        made.append(Echo(**options))
+        return made[-1]
+
+    pool = Pool(1)
+    ours, theirs = socket.socketpair()
+    handshake = ServerHandshake(pool, Site(application), ours, "late", None)
+    half, other = socket.socketpair()
+    with Peer(theirs) as peer, other:
+        theirs.sendall(HEAD)
+        pool.add(handshake.fd, handshake)
+        assert asked.wait(PATIENCE)
+        pool.add(half.fileno(), ServerHandshake(pool, Site(Echo), half, "half", None))
+        closer = threading.Thread(target=pool.close, args=(1001, "over"))
+        closer.start()
+        # It was added last, so it is the last to be told that the pool closes.
+        assert other.recv(1) == b""
+        go_on.set()
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            more = theirs.recv(1)
+            assert more, answer
+            answer += more
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert peer.next() == Close(1001, "over")
+        peer.close(1001, "over")
+        closer.join(PATIENCE)
+    assert made[0].outcome() == (1001, "over")
+
+
 def test_a_callback_may_close_its_pool():
     closed = threading.Event()
 

@@ -137,6 +137,9 @@ class ServerHandshake:
     def handle(self, events: int, buffer: memoryview) -> None:
         with self._turn:
             link = None if self._ended else self._receive(buffer)
+            if self._pool.closing and not self._ended:
+                # `close` left it to this thread.
+                self.abort()
         if link is not None:
             link.handle(events, buffer)
 
@@ -178,7 +181,13 @@ class ServerHandshake:
             self.abort()
 
     def close(self, code: int, reason: str) -> None:
-        self.abort()
+        """End it, unless a thread reads: a request that is whole is answered first, and told why."""
+        if self._turn.acquire(blocking=False):
+            try:
+                if not self._ended:
+                    self.abort()
+            finally:
+                self._turn.release()
 
     def abort(self) -> None:
         """Shut the connection down; the event that follows has it closed."""
@@ -208,7 +217,8 @@ class ServerHandshake:
         self._ended, self._late = True, None
         self._pool.entries[self.fd] = link
         if self._pool.closing:
-            link.abort()
+            close = self._pool.close_frame
+            link.close(close.code, close.reason)
         return link
 
     def _refuse(self, error: HandshakeError) -> None:
