@@ -114,3 +114,33 @@ def test_units_that_name_a_user_are_started_by_root(theirs: Path, kirsch: Kirsch
     assert "It runs as" not in kirsch("up", "-d")
     assert (theirs / ".kirsch").stat().st_uid == 0
     assert user_of(unit(kirsch)["pid"]) == 1
+
+
+@pytest.mark.slow
+def test_in_root_s_own_folder_it_runs_as_nobody(theirs: Path, kirsch: Kirsch):
+    os.chown(theirs, 0, 0)
+    program = "touch $STATE_DIRECTORY/kept; ! touch here; echo at $HOME; exec sleep 1000"
+    (theirs / "a.service").write_text(f"[Service]\nExecStart=/bin/sh -c '{program}'\nStateDirectory=a\n")
+    assert "It runs as nobody, for the folder is root's" in kirsch("up", "-d")
+    assert user_of(unit(kirsch)["pid"]) == NOBODY
+    assert (theirs / ".kirsch/state/a/kept").stat().st_uid == NOBODY
+    assert not (theirs / "here").exists()
+    assert f"at {theirs}/.kirsch\n" in kirsch("journal", "-n", "100", "a")
+    assert theirs.stat().st_uid == 0
+
+
+@pytest.mark.slow
+def test_a_port_that_only_root_may_bind_is_root_s(theirs: Path, kirsch: Kirsch):
+    os.chown(theirs, 0, 0)
+    (theirs / "a.service").write_text("[Service]\nExecStart=sleep 1000\n[X-Kirsch]\nExpose=80\n")
+    assert "It runs as" not in kirsch("up", "-d")
+    assert user_of(unit(kirsch)["pid"]) == 0
+
+
+@pytest.mark.slow
+def test_sudo_in_root_s_folder_is_the_person_s(theirs: Path, kirsch: Kirsch, monkeypatch: pytest.MonkeyPatch):
+    os.chown(theirs, 0, 0)
+    monkeypatch.setitem(ENVIRONMENT, "SUDO_UID", "1")
+    (theirs / "a.service").write_text("[Service]\nExecStart=sleep 1000\n")
+    assert "It runs as daemon, for the folder is root's" in kirsch("up", "-d")
+    assert user_of(unit(kirsch)["pid"]) == 1

@@ -146,7 +146,7 @@ def diagnose(needs: Needs, computer: Computer, *, known: bool) -> Iterator[Findi
         else:
             yield Finding(f"port {port}", "missing", "in use", f"ss -ltnp sport = :{port}   tells by whom")
     if computer.root:
-        text = "root: an application runs as the owner of its folder, in root's own as root"
+        text = "root: an application runs as the owner of its folder, in root's own as nobody where it can"
         yield Finding("user", "note", text, "chown -R USER DIR, or run kirsch as a user of its own")
     if not computer.cgroups:
         yield Finding("cgroups", "note", "no cgroup v2: memory and CPU of units are not limited here")

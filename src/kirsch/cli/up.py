@@ -156,7 +156,7 @@ def bring_up(
         raise Failure(str(error)) from None
     try:
         if embedded.user:
-            print(f"It runs as {embedded.user}, the owner of its folder.", flush=True)
+            print(_whose(application, embedded.user), flush=True)
         _warn(application, embedded)
         application = _with_images(application)
         started, number = apply(embedded.client, application, note_of(options))
@@ -213,6 +213,13 @@ def _with_images(application: Application) -> Application:
     steps = Steps(sys.stdout)
     with failures_shown(steps):
         return with_images(application, Runner(), steps)
+
+
+def _whose(application: Application, user: str) -> str:
+    """Say as which user an application runs that root has started."""
+    if application.directory.stat().st_uid != 0:
+        return f"It runs as {user}, the owner of its folder."
+    return f"It runs as {user}, for the folder is root's: it may write to folders of StateDirectory= alone."
 
 
 def _warn(application: Application, embedded: Embedded) -> None:

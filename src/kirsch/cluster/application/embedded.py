@@ -19,7 +19,7 @@ from typing import Any
 from kirsch.cluster.api.client import Client, ClientError
 from kirsch.cluster.application import Application
 from kirsch.install import pip_install
-from kirsch.unit import UnitFile
+from kirsch.unit import Options, UnitError, UnitFile, UnitName
 
 START_TIMEOUT = 30.0
 # With LC_* and KIRSCH_*: all of root's environment that the owner's processes get.
@@ -93,7 +93,7 @@ def launch(application: Application, *, attached: bool) -> Embedded:
     if find_spec("cherrypy") is None:
         raise EmbeddedError(f"cherrypy is not installed: {pip_install('kirsch')}")
     state = application.state
-    user = _owner(application)
+    user = _user(application)
     try:
         log = _log(state, user)
     except OSError as error:
@@ -116,7 +116,7 @@ def launch(application: Application, *, attached: bool) -> Embedded:
         pass_fds=[theirs.fileno()],
         # Ctrl-C is ours: we ask kirschd to stop, in order.
         start_new_session=True,
-        **_as(user),
+        **_as(user, application),
     )
     os.close(log)
     theirs.close()
@@ -136,39 +136,79 @@ def launch(application: Application, *, attached: bool) -> Embedded:
     return Embedded(Client(socket_path(state)), process, ours, user.pw_name if user else "")
 
 
-def _owner(application: Application) -> pwd.struct_passwd | None:
-    """Return the user whose folder it is, as whom an application runs that root starts.
+def _user(application: Application) -> pwd.struct_passwd | None:
+    """Return the user as whom an application runs that root starts: its folder's owner; in root's own folder
+    who typed sudo, or nobody.
 
-    None where kirschd is to run as who starts it: nobody but root can be another user; the folder is root's;
-    a unit names its user, or PostgreSQL's data has one from before; the owner may not run this Python."""
+    None where kirschd is to run as who starts it: nobody but root can be another user; a unit names its user,
+    or PostgreSQL's data has one from before; only root can bind a port or run the containers; that user may
+    not enter the folder or run this Python."""
     uid = application.directory.stat().st_uid
-    if os.geteuid() != 0 or uid == 0:
+    if os.geteuid() != 0 or _names_a_user(application):
         return None
-    files = [UnitFile.parse(text, name) for name, text in application.units.items()]
-    named = any(file.get(s, key) for file in files for s in file.sections for key in ("User", "Group"))
-    if named or any(path.is_symlink() for path in (application.state / "state").glob("*/data")):
+    if uid == 0 and (not _is_real_root() or application.boxed or _binds_low_ports(application)):
         return None
     try:
-        user = pwd.getpwuid(uid)
-        # Without -P the folder's own secrets.py would be imported.
-        works = [sys.executable, "-P", "-c", "import kirsch.cluster.daemon"]
-        done = subprocess.run(works, cwd=application.directory, capture_output=True, timeout=60, **_as(user))
-    except (KeyError, OSError, subprocess.TimeoutExpired):
-        done = None
-    if done is None or done.returncode:
+        user = pwd.getpwuid(uid or int(os.environ.get("SUDO_UID", "0")) or pwd.getpwnam("nobody").pw_uid)
+        if _may_run(user, application):
+            return user
+    except (KeyError, ValueError, OSError, subprocess.TimeoutExpired):
+        pass
+    if uid:
         print(
             f"{application.directory}: its owner cannot run {sys.executable}, so root runs it",
             file=sys.stderr,
         )
-        return None
-    return user
+    return None
 
 
-def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
+def _names_a_user(application: Application) -> bool:
+    """Return True if a unit has a user of its own, or a database here has one from before."""
+    files = [UnitFile.parse(text, name) for name, text in application.units.items()]
+    named = any(file.get(s, key) for file in files for s in file.sections for key in ("User", "Group"))
+    return named or any(path.is_symlink() for path in (application.state / "state").glob("*/data"))
+
+
+def _binds_low_ports(application: Application) -> bool:
+    """Return True if a unit has a port that only root may bind (ip-sysctl)."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    for name, text in application.units.items():
+        try:
+            options = Options.parse(UnitFile.parse(text, name), UnitName.parse(name))
+        except UnitError:
+            continue  # kirschd says what is wrong
+        ports = [port.number for port in options.expose] + [port.host for port in options.published]
+        if any(0 < port < lowest for port in ports):
+            return True
+    return False
+
+
+def _is_real_root() -> bool:
+    """Return True if root is the machine's: in a rootless container it is a user (user_namespaces(7))."""
+    return Path("/proc/self/uid_map").read_text().split()[:2] == ["0", "0"]
+
+
+def _may_run(user: pwd.struct_passwd, application: Application) -> bool:
+    """Return True if a user may enter an application's folder and run kirschd."""
+    folder = str(application.directory.resolve())
+    enters = 'cd "$1" && ls . >/dev/null && test -x "$2"'
+    # Without -P the folder's own secrets.py would be imported.
+    for command in (
+        ["sh", "-c", enters, "sh", folder, sys.executable],
+        [sys.executable, "-P", "-c", "import kirsch.cluster.daemon"],
+    ):
+        done = subprocess.run(command, cwd="/", capture_output=True, timeout=60, **_as(user, application))
+        if done.returncode:
+            return False
+    return True
+
+
+def _as(user: pwd.struct_passwd | None, application: Application) -> dict[str, Any]:
     """Return the arguments of subprocess that run a program as a user; none for None."""
     if user is None:
         return {}
-    login = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell}
+    home = user.pw_dir if os.path.isdir(user.pw_dir) else str(application.state.resolve())
+    login = {"HOME": home, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell}
     return {
         # Root's environment may have secrets that are not the owner's to read.
         "env": {k: v for k, v in os.environ.items() if k in PASSED or k.startswith(("LC_", "KIRSCH_"))}
@@ -184,7 +224,7 @@ def _log(state: Path, user: pwd.struct_passwd | None) -> int:
     OSError: the folder's owner could have root write to, or give away, anything."""
     parent = os.open(state.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if user and os.fstat(parent).st_uid != user.pw_uid:
+        if user and os.fstat(parent).st_uid not in (0, user.pw_uid):
             raise OSError(errno.EPERM, "its folder is not the owner's any more")
         with contextlib.suppress(FileExistsError):
             os.mkdir(state.name, 0o700, dir_fd=parent)
