@@ -71,6 +71,8 @@ class Web:
         self.held = threading.Event()
         self.release = threading.Event()
         self.healthy = True
+        # Set: checks get no answer.
+        self.silent = threading.Event()
         web = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -79,6 +81,8 @@ class Web:
             def do_GET(self):
                 if self.path == "/held":
                     web.held.set()
+                    web.release.wait(30)
+                elif web.silent.is_set():
                     web.release.wait(30)
                 body = web.name.encode()
                 self.send_response(200 if web.healthy else 503)
@@ -495,6 +499,24 @@ def test_a_request_that_does_not_end_is_cut_after_the_drain_time(stack, tmp_path
     endpoints.set(one.endpoint())
     eventually(balancer.ready)
     held, answer = held_by(one, balancer)
+    endpoints.set()
+    eventually(lambda: not balancer.servers())
+    held.join()
+    assert answer[0][0] in (502, 503)
+
+
+@pytest.mark.slow
+def test_what_waits_for_an_instance_that_answers_nothing_is_cut_once_it_is_lost(
+    stack, tmp_path, endpoints, webs
+):
+    """A machine that hangs: its kernel takes connections, and its endpoint goes with its lease."""
+    balancer = make(stack, Balancer, tmp_path, "--drain", "1000", defaults="timeout check 1s")
+    balancer.wait_ready()
+    one, *_ = webs
+    endpoints.set(one.endpoint())
+    eventually(balancer.ready)
+    held, answer = held_by(one, balancer)
+    one.silent.set()
     endpoints.set()
     eventually(lambda: not balancer.servers())
     held.join()

@@ -111,6 +111,9 @@ def test_the_steps_of_a_server_on_its_way_out():
     assert lines([], [replace(draining, sessions=1, since=30)]) == [
         "shutdown sessions server notes/notes:1.container"
     ]
+    assert lines([], [replace(draining, sessions=1, silent=True)]) == [
+        "shutdown sessions server notes/notes:1.container"
+    ]
     assert lines([], [draining]) == ["set server notes/notes:1.container state maint"]
     out = replace(SERVER, state=State.MAINTENANCE)
     assert lines([], [replace(out, sessions=1)]) == []

@@ -1,6 +1,9 @@
 """A database of several servers: which one is used, and what follows when another takes over."""
 
+import socket
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +13,8 @@ from sqlalchemy import Engine, exc, text
 from sqlalchemy.orm import Session
 
 from kirsch.sql import database_url, make_engine
-from kirsch.sql.engine import Hosts, answering, place
+from kirsch.sql.connection import PROBE_TIMEOUT
+from kirsch.sql.engine import Hosts, place
 from kirsch.sql.errors import BUSY, answer_to
 from kirsch.sql.plugin import LazySession
 
@@ -70,11 +74,26 @@ def test_what_the_url_asks_for_is_asked_for():
 
 def test_a_name_that_leads_nowhere_keeps_nobody_from_the_others():
     """A cluster's name for the server that takes writes, while none does."""
+    hosts = Hosts()
     given = {"host": "nowhere.invalid,127.0.0.1,127.0.0.2", "port": "5432"}
-    assert answering(given)["host"] == "127.0.0.1,127.0.0.2"
-    assert answering({"host": "nowhere.invalid,127.0.0.1", "port": "5432"})["host"] == "127.0.0.1"
+    assert hosts.answering(given)["host"] == "127.0.0.1,127.0.0.2"
+    assert hosts.answering({"host": "nowhere.invalid,127.0.0.1", "port": "5432"})["host"] == "127.0.0.1"
     unknown = {"host": "nowhere.invalid", "port": "5432"}
-    assert answering(unknown) == unknown
+    assert hosts.answering(unknown) == unknown
+
+
+def test_a_host_that_was_silent_a_moment_ago_is_waited_for_but_briefly():
+    """Until another leads each request asks all hosts, the dead one too."""
+    hosts = Hosts()
+    with socket.create_server(("127.0.0.1", 0)) as quiet:
+        port = quiet.getsockname()[1]
+        given = {"host": "127.0.0.1,127.0.0.2", "port": f"{port},{port}"}
+        times = [time.monotonic()]
+        for _ in range(2):
+            assert hosts.answering(given)["host"] == "127.0.0.2", "its kernel refuses"
+            times.append(time.monotonic())
+    first, second = (after - before for before, after in pairwise(times))
+    assert second < PROBE_TIMEOUT <= first
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from psycopg.pq import TransactionStatus
 # answer. Seconds.
 PATIENCE = 0.75
 PROBE_TIMEOUT = 1.25
+# One that was silent a moment ago has this long.
+BRIEFLY = 0.25
 TICK = 0.25
 # The longest time until a connection is ended whose server hangs.
 GIVEN_UP = TICK + PATIENCE + PROBE_TIMEOUT
@@ -199,14 +201,16 @@ class Watchdog:
                 connection.interrupt(f"the database has not answered for {seconds:g} s")
 
 
-def silent(addresses: Collection[Address], timeout: float = PROBE_TIMEOUT) -> set[Address]:
+def silent(
+    addresses: Collection[Address], timeout: float = PROBE_TIMEOUT, doubted: Collection[Address] = ()
+) -> set[Address]:
     """Return those of some addresses of PostgreSQL's that do not answer a new connection in time.
 
     A host is a number or a folder, for names take time themselves. A server that has ended is not silent:
-    its kernel refuses.
+    its kernel refuses. Where all that are left are `doubted`, they are waited for but briefly.
     """
     hanging = set(addresses)
-    until = time.monotonic() + timeout
+    began = time.monotonic()
     with selectors.PollSelector() as selector, ExitStack() as stack:
         for address in addresses:
             try:
@@ -220,7 +224,10 @@ def silent(addresses: Collection[Address], timeout: float = PROBE_TIMEOUT) -> se
                 hanging.remove(address)
             elif code in (0, errno.EINPROGRESS):
                 selector.register(probe, selectors.EVENT_WRITE, address)
-        while selector.get_map() and (left := until - time.monotonic()) > 0:
+        while waiting := {key.data for key in selector.get_map().values()}:
+            within = min(BRIEFLY, timeout) if waiting <= set(doubted) else timeout
+            if (left := began + within - time.monotonic()) <= 0:
+                break
             for key, events in selector.select(left):
                 asked, address = key.fileobj, key.data
                 assert isinstance(asked, socket.socket)

@@ -24,6 +24,8 @@ log = logging.getLogger("kirsch.sql")
 # An idle connection that a firewall or a power cut has severed says nothing; after this many seconds it is
 # asked before it is used.
 PING_AFTER_IDLE = 30.0
+# Seconds for which a host that did not answer is waited for but briefly: while nobody leads all requests ask.
+DOUBTED = 5.0
 # Waiting does not mend these. For a refused connection libpq gives no SQLSTATE, only the server's text.
 HOPELESS = ("authentication failed", "no password supplied", "does not exist")
 
@@ -122,7 +124,7 @@ def _connect(engine: Engine, timeouts: Timeouts, hosts: "Hosts") -> None:
 
     @event.listens_for(engine, "do_connect")
     def _open(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> "Connection":
-        given = settings | answering(hosts.ordered(parameters))
+        given = settings | hosts.answering(hosts.ordered(parameters))
         given["options"] = f"{session} {parameters.get('options', '')}".rstrip()
         connection = Connection.connect(*arguments, **given)
         hosts.remember(connection.info.host, str(connection.info.port))
@@ -137,6 +139,8 @@ class Hosts:
     def __init__(self) -> None:
         self._last: tuple[str, str] | None = None
         self._avoided: frozenset[tuple[str, str]] = frozenset()
+        # Addresses that did not answer, and until when that is remembered (monotonic).
+        self._silent: dict[tuple[str, int], float] = {}
 
     def remember(self, host: str, port: str) -> None:
         """Ask this host first from now on."""
@@ -172,39 +176,47 @@ class Hosts:
             "port": ",".join(port for _, port in pairs),
         }
 
+    def answering(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return libpq's parameters of a connection without the addresses that do not answer.
 
-def answering(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return libpq's parameters of a connection without the addresses that do not answer.
+        Each would take `Timeouts.connect` seconds, one after the other. A single address is not asked first.
+        Raises OperationalError where none is left.
+        """
+        from psycopg import OperationalError
 
-    Each would take `Timeouts.connect` seconds, one after the other. A single address is not asked first.
-    Raises OperationalError where none is left.
-    """
-    from psycopg import OperationalError
+        if "hostaddr" in parameters or not parameters.get("host"):
+            return parameters
+        hosts, ports = parameters["host"].split(","), str(parameters.get("port") or 5432).split(",")
+        pairs = zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=False)
+        places, named = [], set()
+        for host, port in pairs:
+            try:
+                places += [(host, each, port or "5432") for each in _addresses(host)]
+                named.add(host)
+            except OSError:
+                pass  # a name that leads to whoever takes writes leads nowhere while nobody does
+        if not places or (len(places) < 2 and len(named) == len(set(hosts))):
+            return parameters  # libpq says which name it does not know
+        hanging = self._hanging({(address, int(port)) for _, address, port in places})
+        left = [place for place in places if (place[1], int(place[2])) not in hanging]
+        if not left:
+            raise OperationalError(f"none of {len(places)} addresses of {parameters['host']} answers")
+        return parameters | {
+            "host": ",".join(host for host, _, _ in left),
+            "hostaddr": ",".join("" if host == address else address for host, address, _ in left),
+            "port": ",".join(port for _, _, port in left),
+        }
 
-    from kirsch.sql.connection import silent
+    def _hanging(self, asked: set[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Return those of some addresses that do not answer."""
+        from kirsch.sql.connection import silent
 
-    if "hostaddr" in parameters or not parameters.get("host"):
-        return parameters
-    hosts, ports = parameters["host"].split(","), str(parameters.get("port") or 5432).split(",")
-    pairs = zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=False)
-    places, named = [], set()
-    for host, port in pairs:
-        try:
-            places += [(host, each, port or "5432") for each in _addresses(host)]
-            named.add(host)
-        except OSError:
-            pass  # a name that leads to whoever takes writes leads nowhere while nobody does
-    if not places or (len(places) < 2 and len(named) == len(set(hosts))):
-        return parameters  # libpq says which name it does not know
-    hanging = silent({(address, int(port)) for _, address, port in places})
-    left = [place for place in places if (place[1], int(place[2])) not in hanging]
-    if not left:
-        raise OperationalError(f"none of {len(places)} addresses of {parameters['host']} answers")
-    return parameters | {
-        "host": ",".join(host for host, _, _ in left),
-        "hostaddr": ",".join("" if host == address else address for host, address, _ in left),
-        "port": ",".join(port for _, _, port in left),
-    }
+        now = time.monotonic()
+        doubted = {address for address, until in self._silent.items() if until > now}
+        hanging = silent(asked, doubted=doubted)
+        known = self._silent
+        self._silent = {each: known.get(each, now) if each in doubted else now + DOUBTED for each in hanging}
+        return hanging
 
 
 def _addresses(host: str) -> list[str]:

@@ -39,6 +39,7 @@ class Server:
 
     `port` is 0 when its line names none; `sessions` counts requests in flight and waiting for it; `since`
     is the seconds for which it has been sent no new ones, which HAProxy 3 does not tell (`plan.timed`).
+    `silent`: it did not answer the last check in time.
     """
 
     backend: str
@@ -48,6 +49,7 @@ class Server:
     state: State
     sessions: int = 0
     since: float = 0.0
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ def parse_servers(states: str, statistics: str) -> tuple[Server, ...]:
                         port=int(state["srv_port"]),
                         state=admin_state(int(state["srv_admin_state"])),
                         sessions=int(row["scur"] or 0) + int(row["qcur"] or 0),
+                        # L4TOUT, L6TOUT, L7TOUT; a star before it while the next check is under way.
+                        silent=row.get("check_status", "").endswith("TOUT"),
                     )
                 )
             except (KeyError, ValueError) as error:

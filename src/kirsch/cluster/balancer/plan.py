@@ -103,9 +103,9 @@ def plan(
     """Return the commands for HAProxy that lead to a server for each ready endpoint, and no other.
 
     `servers` are those of `backends` that a balancer added. One that has to go is drained first, put in
-    maintenance and deleted once nothing is in flight on it; after `drain` seconds its sessions are cut. That
-    takes several rounds: plan again, until nothing is superfluous. Servers that HAProxy began with (`fixed`)
-    cannot be deleted, and stay in maintenance.
+    maintenance and deleted once nothing is in flight on it. After `drain` seconds its sessions are cut, and
+    at once where it answers no check: they wait in vain. That takes several rounds: plan again, until nothing
+    is superfluous. Servers that HAProxy began with (`fixed`) cannot be deleted, and stay in maintenance.
     """
     target = wanted(endpoints, backends)
     present = {(server.backend, server.name): server for server in servers}
@@ -171,7 +171,7 @@ def remove(server: Server, drain: float, *, fixed: bool = False) -> list[Command
     if server.state is State.READY:
         return [set_state(server.backend, server.name, State.DRAIN)]
     if server.sessions:
-        overdue = server.since >= drain
+        overdue = server.silent or server.since >= drain
         return [shutdown_sessions(server.backend, server.name)] if overdue else []
     if server.state is State.DRAIN:
         return [set_state(server.backend, server.name, State.MAINTENANCE)]
