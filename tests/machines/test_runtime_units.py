@@ -1,6 +1,7 @@
 """Units through the whole of kirschd and systemd: what runs goes on; what cannot is told in their words."""
 
 import base64
+import shlex
 import time
 
 import pytest
@@ -164,3 +165,29 @@ def test_up_has_systemd_limit_a_unit(trial: Trial):
     finally:
         trial.shell(trial.machines[0], "rm -rf /srv/limited")
     assert said == ["nobody", f"MemoryMax={100 << 20}", "TasksMax=7", "inactive"]
+
+
+# su opens a session (pam_systemd), which starts the user's manager; that has one group for all that it runs.
+LIMITED_OF_A_USER = """\
+set -e
+export XDG_RUNTIME_DIR=/run/user/$(id -u)
+cd
+printf '[Service]\\nExecStart=sleep 1000\\nMemoryMax=100M\\nTasksMax=7\\n' >limited.service
+/opt/kirsch/bin/kirsch up -d >&2
+pid=$(pgrep -x sleep -u ada)
+scope=$(sed -n 's,.*/user@[0-9]*[.]service/.*/\\(run-[^/]*[.]scope\\)$,\\1,p' /proc/$pid/cgroup | head -1)
+systemctl --user show -p MemoryMax,TasksMax "$scope"
+/opt/kirsch/bin/kirsch down >&2
+systemctl --user is-active "$scope" || true
+"""
+
+
+def test_up_of_a_user_has_the_user_s_manager_limit_a_unit(trial: Trial):
+    """A user who is not root, with a systemd manager of their own (systemd-run --user)."""
+    machine = trial.machines[0]
+    trial.shell(machine, "useradd --create-home ada")
+    try:
+        said = trial.shell(machine, f"su ada -c {shlex.quote(LIMITED_OF_A_USER)}").split()
+    finally:
+        trial.shell(machine, "loginctl terminate-user ada || true; userdel --force --remove ada 2>&1")
+    assert said == [f"MemoryMax={100 << 20}", "TasksMax=7", "inactive"]
