@@ -317,14 +317,31 @@ def test_a_slow_reader_is_told_what_it_lost(journal):
         journal.append("a", "out", "first", 1)
         follower = journal.follow(["a"], 1)
         assert await take(follower, 1) == ["first"]
-        for number in range(module.MAX_QUEUE + 123):
+        for number in range(module.MAX_QUEUE // 2 + 123):
             journal.append("a", "out", str(number), 1)
-        assert (await take(follower, module.MAX_QUEUE))[-1] == str(module.MAX_QUEUE - 1)
+        assert (await take(follower, module.MAX_QUEUE // 2))[-1] == str(module.MAX_QUEUE // 2 - 1)
         told = await anext(follower)
-        assert (told.unit, told.stream) == ("", "kirsch")
+        assert (told.unit, told.stream) == ("a", "kirsch")
         assert told.text == "123 lines were dropped: they were read too slowly"
         journal.append("a", "out", "on", 1)
         assert await take(follower, 1) == ["on"]
+        await follower.aclose()
+
+    run(scenario())
+
+
+def test_units_that_flood_cost_a_quiet_one_no_line(journal):
+    async def scenario():
+        journal.append("a", "out", "first", 1)
+        follower = journal.follow(lines=1)
+        assert await take(follower, 1) == ["first"]
+        for _ in range(module.MAX_QUEUE + 1):
+            journal.append("a", "out", "flood", 1)
+            journal.append("b", "out", "flood", 1)
+        journal.append("quiet", "err", "cannot read settings.ini", 1)
+        read = [await anext(follower) for _ in range(2 * (module.MAX_QUEUE // 3) + 3)]
+        assert [record.text for record in read if record.unit == "quiet"] == ["cannot read settings.ini"]
+        assert {(await anext(follower)).unit for _ in "ab"} == {"a", "b"}
         await follower.aclose()
 
     run(scenario())

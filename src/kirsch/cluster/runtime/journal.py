@@ -11,14 +11,14 @@ import logging
 import os
 import re
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 MAX_FILE = 4 * 1024 * 1024  # bytes; a unit has two such files at most
-MAX_QUEUE = 10_000  # records that a follower may lag behind
+MAX_QUEUE = 10_000  # records that a follower may lag behind; one unit has half of them at most
 STREAMS = ("out", "err", "kirsch")
 BLOCK = 65536  # bytes read at a time, backwards from a file's end
 
@@ -79,8 +79,9 @@ class Journal:
     async def follow(self, units: Iterable[str] | None = None, lines: int = 10) -> AsyncIterator[Record]:
         """The last `lines` records of these units together (None: of all), then each new one as it comes.
 
-        Between the two none is missing and none comes twice. Who reads too slowly loses records, and is told
-        how many by one of stream "kirsch" whose unit is "". Ends when the journal is closed.
+        Between the two none is missing and none comes twice. Who reads too slowly loses records of the
+        units that write most, and is told how many by one of stream "kirsch" for each. Ends when the journal
+        is closed.
         """
         follower = _Follower(None if units is None else frozenset(units), asyncio.get_running_loop())
         try:
@@ -223,7 +224,8 @@ class _Follower:
     units: frozenset[str] | None
     loop: asyncio.AbstractEventLoop
     waiting: deque[Record] = field(default_factory=deque)
-    dropped: int = 0
+    counts: Counter[str] = field(default_factory=Counter)  # records of each unit that wait
+    dropped: Counter[str] = field(default_factory=Counter)
     closed: bool = False
     gone: bool = False  # it may go while it joins, in a thread
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -233,10 +235,12 @@ class _Follower:
         if self.units is not None and record.unit not in self.units:
             return
         with self.lock:
-            if len(self.waiting) >= MAX_QUEUE:
-                self.dropped += 1
+            # No unit gets more than what is left then, so that there is room for a line of a quiet one.
+            if self.counts[record.unit] >= MAX_QUEUE - len(self.waiting):
+                self.dropped[record.unit] += 1
                 return
             self.waiting.append(record)
+            self.counts[record.unit] += 1
             if len(self.waiting) == 1:
                 self._wake()
 
@@ -249,14 +253,15 @@ class _Follower:
         """All that waits, at least one record; none once the journal is closed."""
         await self.wakeup.wait()
         with self.lock:
-            records, dropped = list(self.waiting), self.dropped
+            records, dropped = list(self.waiting), dict(self.dropped)
             self.waiting.clear()
-            self.dropped = 0
+            self.counts.clear()
+            self.dropped.clear()
             if not self.closed:
                 self.wakeup.clear()
-        if dropped:
-            text = f"{dropped} lines were dropped: they were read too slowly"
-            records.append(Record("", records[-1].time, "kirsch", text))
+        for unit, number in dropped.items():
+            text = f"{number} lines were dropped: they were read too slowly"
+            records.append(Record(unit, records[-1].time, "kirsch", text))
         return records
 
     def _wake(self) -> None:
