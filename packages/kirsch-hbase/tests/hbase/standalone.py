@@ -34,6 +34,8 @@ OPTIONS = (
     "--set=hbase.master.balancer.rejection.buffer.enabled=true",
     "--set=hbase.regionservers=2",
     "--set=hbase.regionserver.port=0",
+    # How often they report to the master: it costs a server that has nothing to do most of its time.
+    "--set=hbase.regionserver.msginterval=1000",
     # The balancer spreads its moves over five minutes; and it looks a second for plans where a moment does.
     "--set=hbase.balancer.max.balancing=1000",
     "--set=hbase.master.balancer.stochastic.maxSteps=1000",

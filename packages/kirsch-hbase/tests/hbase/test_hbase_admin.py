@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.deadline import eventually
 
-from kirsch.hbase import Disabled, Exists, HBaseError, Invalid, NotFound, java
+from kirsch.hbase import Denied, Disabled, Exists, HBaseError, Invalid, NotFound, connect, java
 from kirsch.hbase.peer import Peer
 from kirsch.hbase.permission import Permission
 from kirsch.hbase.schema import Family, Schema
@@ -285,3 +285,46 @@ def test_procedures(connection, name):
 def test_a_permission_that_is_none(connection):
     with pytest.raises(Invalid, match="actions are letters of R"):
         connection.admin.permissions.grant(Permission("bob", "Q"))
+
+
+def allowed(operation) -> bool:
+    try:
+        operation()
+    except Denied:
+        return False
+    return True
+
+
+def test_two_users_may_do_what_they_were_granted(hbase, connection, name):
+    connection.admin.create(name, "cf", "secret")
+    table = connection.table(name)
+    table[b"row"] = {"cf:a": b"1", "secret:b": b"2"}
+    permissions = connection.admin.permissions
+    with (
+        connect(hbase.quorum, user="bob", patience=60) as bob,
+        connect(hbase.quorum, user="eve", patience=60) as eve,
+    ):
+        for user in (bob, eve):
+            with pytest.raises(Denied, match="not permitted"):
+                user.table(name).get(b"row")
+            with pytest.raises(Denied, match="not permitted"):
+                user.admin.create("mine", "cf")
+        permissions.grant(Permission("bob", "RW", table=name))
+        permissions.grant(Permission("eve", "R", table=name, family="cf"))
+        # Region servers hear of it by ZooKeeper, a moment later.
+        eventually(lambda: allowed(lambda: bob.table(name).put(b"row", {"secret:b": b"3"})))
+        eventually(lambda: allowed(lambda: eve.table(name).get(b"row")))
+        assert dict(bob.table(name)[b"row"]) == {b"cf:a": b"1", b"secret:b": b"3"}
+        assert dict(eve.table(name)[b"row"]) == {b"cf:a": b"1"}
+        with pytest.raises(Denied):
+            eve.table(name).put(b"row", {"cf:a": b"x"})
+        with pytest.raises(Denied):
+            eve.table(name).get(b"row", columns=["secret"])
+        with pytest.raises(Denied):
+            bob.admin.disable(name)
+        found = permissions.list(table=name)
+        assert Permission("bob", "RW", table=name) in found
+        assert Permission("eve", "R", table=name, family="cf") in found
+        permissions.revoke(Permission("bob", "RW", table=name))
+        eventually(lambda: not allowed(lambda: bob.table(name).get(b"row")))
+    assert "AUTHORIZATION" in connection.admin.cluster.capabilities()

@@ -1,4 +1,4 @@
-"""A server that is killed while it is used, and started again; one that controls access."""
+"""A server that stops to answer, or is killed while it is used, and started again."""
 
 import os
 import signal
@@ -11,15 +11,14 @@ import pytest
 from tests.deadline import eventually
 from tests.hbase.standalone import Standalone
 
-from kirsch.hbase import Closed, Denied, HBaseError, Unavailable, connect
-from kirsch.hbase.permission import Permission
+from kirsch.hbase import Closed, HBaseError, Unavailable, connect
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.services, pytest.mark.soak, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory, connection):
-    """A server with access control and labels, that tests kill. `connection` has started the JVM."""
+    """A server that tests kill. `connection` has started the JVM."""
     server = Standalone(tmp_path_factory.mktemp("guarded"), "--access", "--labels").start()
     yield server
     server.kill()
@@ -29,49 +28,6 @@ def guarded(tmp_path_factory, connection):
 def admin(guarded):
     with connect(guarded.quorum, user="admin", timeout=90, patience=60) as connection:
         yield connection
-
-
-def allowed(operation) -> bool:
-    try:
-        operation()
-    except Denied:
-        return False
-    return True
-
-
-def test_two_users_may_do_what_they_were_granted(guarded, admin):
-    admin.admin.create("acl", "cf", "secret")
-    table = admin.table("acl")
-    table[b"row"] = {"cf:a": b"1", "secret:b": b"2"}
-    permissions = admin.admin.permissions
-    with (
-        connect(guarded.quorum, user="bob", patience=60) as bob,
-        connect(guarded.quorum, user="eve", patience=60) as eve,
-    ):
-        for user in (bob, eve):
-            with pytest.raises(Denied, match="not permitted"):
-                user.table("acl").get(b"row")
-            with pytest.raises(Denied, match="not permitted"):
-                user.admin.create("mine", "cf")
-        permissions.grant(Permission("bob", "RW", table="acl"))
-        permissions.grant(Permission("eve", "R", table="acl", family="cf"))
-        # Region servers hear of it by ZooKeeper, a moment later.
-        eventually(lambda: allowed(lambda: bob.table("acl").put(b"row", {"secret:b": b"3"})))
-        eventually(lambda: allowed(lambda: eve.table("acl").get(b"row")))
-        assert dict(bob.table("acl")[b"row"]) == {b"cf:a": b"1", b"secret:b": b"3"}
-        assert dict(eve.table("acl")[b"row"]) == {b"cf:a": b"1"}
-        with pytest.raises(Denied):
-            eve.table("acl").put(b"row", {"cf:a": b"x"})
-        with pytest.raises(Denied):
-            eve.table("acl").get(b"row", columns=["secret"])
-        with pytest.raises(Denied):
-            bob.admin.disable("acl")
-        found = permissions.list(table="acl")
-        assert Permission("bob", "RW", table="acl") in found
-        assert Permission("eve", "R", table="acl", family="cf") in found
-        permissions.revoke(Permission("bob", "RW", table="acl"))
-        eventually(lambda: not allowed(lambda: bob.table("acl").get(b"row")))
-    assert "AUTHORIZATION" in admin.admin.cluster.capabilities()
 
 
 def test_control_c_in_a_mutator_waits_for_nothing(guarded, admin):
@@ -105,7 +61,6 @@ def test_control_c_in_a_mutator_waits_for_nothing(guarded, admin):
     assert {b"row", b"other"} <= set(table)
 
 
-@pytest.mark.soak
 def test_a_scan_goes_on_when_the_server_comes_back(guarded, admin):
     admin.admin.create("scanned", "cf")
     table = admin.table("scanned")
@@ -206,7 +161,6 @@ def operations_of(connection, new: str) -> dict:
     }
 
 
-@pytest.mark.soak
 def test_every_operation_ends_in_time_while_the_server_is_away(guarded, admin):
     """It has stopped to answer; then it is killed: a second operation ends as the first. When it is back the
     same connection goes on."""
@@ -265,7 +219,6 @@ def back(table, key: bytes) -> bool:
         return False
 
 
-@pytest.mark.soak
 def test_it_stops_cleanly_and_keeps_its_data(guarded, admin):
     admin.admin.create("kept", "cf")
     admin.table("kept")[b"row"] = {"cf:a": b"1"}

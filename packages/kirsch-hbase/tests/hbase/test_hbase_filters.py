@@ -58,7 +58,10 @@ def of_java(name, *arguments):
     return java(f"{PACKAGE}.filter.{name}")(*arguments)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Each example asks the server ten times.
+@settings(
+    max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_filters_find_what_java_filters_find(filled, data):
     table, pieces = filled
@@ -81,7 +84,9 @@ def test_filters_find_what_java_filters_find(filled, data):
     assert found(table, given) == found(table, of_java("PrefixFilter", value))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1), st.sampled_from(list(OPERATORS)))
 def test_numbers_are_compared_as_numbers(table, stored, value, operator):
     longs = table.connection.table(table.name, value=LONG)

@@ -52,7 +52,7 @@ def test_no_jars(hbase, tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_jars_of_another_version(hbase, tmp_path):
     pom = tmp_path / "pom.xml"
     pom.write_text(

@@ -49,6 +49,7 @@ def test_rights(shell, shell_of, quorum, name):
         shell("grant 'bob', 'R', '@default', 'f'")
 
 
+@pytest.mark.soak
 def test_labels(labelled, name):
     shell = labelled
     assert "CELL_VISIBILITY" in shell("list_security_capabilities")
@@ -68,6 +69,7 @@ def test_labels(labelled, name):
         shell(f"set_auths '{name}', ['{name}X']")
 
 
+@pytest.mark.soak
 def test_cells_with_labels(labelled, shell_of, labels_quorum, name):
     shell = labelled
     secret = f"{name}S"

@@ -55,6 +55,7 @@ def balanced(shell, how):
     return eventually(answer, 60)
 
 
+@pytest.mark.soak
 def test_who_is_in_which_group(shell, alone, name):
     shell(f"create '{name}', 'f'; create_namespace '{name}'")
     server, _ = shell("list_liveservers")

@@ -85,14 +85,14 @@ def _is_expression(python: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def session(quorum: str, client: None):
+def session(quorum: str, java: None):
     session = Recorded(lambda: connect(quorum, patience=60))
     yield session
     session.close()
 
 
 @pytest.fixture(scope="session")
-def labels_quorum(tmp_path_factory, client: None):
+def labels_quorum(tmp_path_factory, java: None):
     """A server with visibility labels, for their tests only."""
     server = Standalone(tmp_path_factory.mktemp("labels"), "--access", "--labels").start()
     yield server.quorum

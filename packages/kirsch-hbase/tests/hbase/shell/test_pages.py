@@ -65,6 +65,7 @@ def test_a_long_scan_comes_in_pages(quorum, client, long, tmp_path):
         assert shown.ended() == 0
 
 
+@pytest.mark.soak
 def test_what_takes_long_says_how_far_it_is(quorum, client, long, tmp_path):
     """The line comes after a second, tells what the command tells of itself, and goes with it."""
     with terminal(quorum, tmp_path) as shown:

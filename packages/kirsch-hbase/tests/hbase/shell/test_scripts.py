@@ -92,7 +92,10 @@ exists '{name}'
 """
 
 
-@pytest.mark.parametrize("how", ["pipe", "script", "code"])
+@pytest.mark.parametrize(
+    "how",
+    ["pipe", pytest.param("script", marks=pytest.mark.soak), pytest.param("code", marks=pytest.mark.soak)],
+)
 def test_scripts_and_pipes_take_what_the_terminal_takes(ran, name, tmp_path, how):
     source = PASTED.format(name=name)
     (tmp_path / "pasted").write_text(source)
@@ -116,10 +119,8 @@ def test_what_it_cannot_do(ran, tmp_path):
 
 
 def test_java_is_shown_only_when_asked(ran):
-    code = "describe 'nowhere'"
-    status, _, error = ran("-c", code)
-    assert (status, error) == (1, "kirsch: there is no table nowhere\n")
-    status, _, error = ran("--debug", "-c", code)
+    """What is shown else, the script above tells."""
+    status, _, error = ran("--debug", "-c", "describe 'nowhere'")
     assert status == 1
     assert "TableNotFoundException" in error
     assert "\tat org.apache.hadoop.hbase" in error
