@@ -339,8 +339,8 @@ def test_units_that_flood_cost_a_quiet_one_no_line(journal):
             journal.append("a", "out", "flood", 1)
             journal.append("b", "out", "flood", 1)
         journal.append("quiet", "err", "cannot read settings.ini", 1)
-        read = [await anext(follower) for _ in range(2 * (module.MAX_QUEUE // 3) + 3)]
-        assert [record.text for record in read if record.unit == "quiet"] == ["cannot read settings.ini"]
+        while (record := await anext(follower)).unit != "quiet":
+            assert record.text == "flood"
         assert {(await anext(follower)).unit for _ in "ab"} == {"a", "b"}
         await follower.aclose()
 
