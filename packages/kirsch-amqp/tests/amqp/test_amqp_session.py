@@ -88,6 +88,13 @@ def session(outbox, declared=()):
     return made, wire
 
 
+@pytest.mark.parametrize("seconds", [12, 20, 30, 61])
+def test_a_silent_broker_is_given_up_within_the_heartbeat(seconds):
+    """pika looks every 5 s more than it is told, and a broker may fall silent just after a look."""
+    heartbeat = Settings(Broker(), seconds, (), ()).parameters().heartbeat
+    assert seconds - 3 <= 2 * (heartbeat + 5) <= seconds
+
+
 def test_what_pika_cannot_encode_is_refused_and_the_rest_goes():
     outbox = Outbox()
     broken = {"what": object()}

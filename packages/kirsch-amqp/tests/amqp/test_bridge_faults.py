@@ -8,7 +8,7 @@ import urllib.request
 import pika
 import pytest
 from tests.amqp.applications import running
-from tests.amqp.rabbit import Cluster, Rabbit
+from tests.amqp.rabbit import Cluster, Rabbit, machines
 from tests.amqp.visitor import Visitor
 from tests.deadline import eventually
 from tests.port import free_port
@@ -154,34 +154,37 @@ def test_each_confirmed_message_arrives_once_though_the_broker_is_killed(provide
         all_is_heard_once([application.url], killed)
 
 
+@pytest.mark.root
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_a_broker_of_three_nodes_loses_nothing_when_one_is_killed(tmp_path):
-    """kill -9 of the node that leads the stream, while 50 connections to each of two processes send.
+@pytest.mark.parametrize("how", [Rabbit.kill, Rabbit.lose_power], ids=["killed", "without power"])
+def test_a_broker_of_three_machines_loses_nothing_when_one_is_lost(tmp_path, how):
+    """That of the node that leads the stream, while 50 connections to each of two processes send.
 
     One process is connected to that node, the other is not. Nothing is started again meanwhile.
     """
-    with Cluster(tmp_path, 3) as nodes:
+    with machines(3) as places, Cluster(tmp_path, places) as nodes:
         name = nodes[0].name()
-        first, second, third = (f"127.0.0.1:{node.port}" for node in nodes)
+        first, second, third = (f"{node.address}:{node.port}" for node in nodes)
         with (
             running("cherrypy", f"amqp://{first},{second},{third}", name, limits=LIMITS) as one,
             running("asyncio", f"amqp://{second},{third},{first}", name, limits=LIMITS) as other,
         ):
             told = nodes[1].control("list_queues", "name", "leader", "members", "--no-table-headers")
             (stream,) = [line.split("\t") for line in told if line.startswith(f"{name}.history")]
-            assert stream[1] == "node0@localhost"
-            assert stream[2].count("@localhost") == 3
+            assert stream[1] == f"node0@{nodes[0].address}"
+            assert stream[2].count("node") == 3
             lost = threading.Event()
             one.bus.subscribe("amqp-lost", lambda reason: lost.set())
 
-            def killed():
-                nodes[0].kill()
+            def end():
+                how(nodes[0])
                 assert lost.wait(PATIENCE)
 
-            heard = all_is_heard_once([one.url, other.url], killed)
+            heard = all_is_heard_once([one.url, other.url], end)
             eventually(lambda: one.amqp.connected and other.amqp.connected, PATIENCE)
         # The node has what was said without it once it is back.
+        places[0].mend()
         nodes[0].start()
         with running("asyncio", nodes[0].url, name) as late, Visitor(late) as visitor:
             visitor.join("room0", last=100)

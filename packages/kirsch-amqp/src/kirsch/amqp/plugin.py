@@ -44,7 +44,7 @@ class AMQPPlugin(SimplePlugin):
             connection, and the listeners on the hub of the thread where the bus is started.
         declare: exchanges, queues and bindings, in this order.
         consume: what to read.
-        heartbeat: seconds after which a silent broker is given up.
+        heartbeat: seconds within which a broker that has fallen silent is given up, 12 or more.
         backoff: the pauses.
         outbox: how many publications may wait to be confirmed, and how many bytes; more are refused.
 

@@ -47,7 +47,7 @@ class Owner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of every connection of a plugin."""
+    """Settings of every connection of a plugin; `heartbeat` is AMQPPlugin's."""
 
     broker: Broker
     heartbeat: int
@@ -62,7 +62,9 @@ class Settings:
             port=broker.port,
             virtual_host=broker.vhost,
             credentials=pika.PlainCredentials(broker.user, broker.password),
-            heartbeat=self.heartbeat,
+            # pika looks 5 s later than it is told, and gives up at the first look that follows a whole silent
+            # interval.
+            heartbeat=max(1, self.heartbeat // 2 - 5),
             ssl_options=tls,
             socket_timeout=CONNECT,
             stack_timeout=SHAKE_HANDS,
