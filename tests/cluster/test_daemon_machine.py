@@ -427,3 +427,39 @@ class TestThousands:
         client.patch("/kirsch/v1/units", {"destroy": [change["name"] for change in changes]})
         client.close()
         assert not [name for name in cluster.lines() if name.startswith("all")]
+
+
+@pytest.mark.slow
+def test_a_machine_to_which_etcd_moved_meanwhile_asks_the_others(tmp_path: Path):
+    """All addresses of etcd that it knows are dead by the time it is back."""
+    authority = Authority(tmp_path / "tls")
+    cluster = Members(tmp_path, EtcdServer(tmp_path / "etcd", 1, authority), authority, 2)
+    here, away = cluster.machines
+    [member] = cluster.etcd.members
+    try:
+        for machine in cluster.machines:
+            machine.start()
+        known = away.folder / "state/machines.json"
+        wait_for(lambda: known.exists() and here.id in known.read_text(), "who else is there")
+        assert away.process is not None
+        away.process.send_signal(signal.SIGSTOP)
+        before = member.endpoint
+        member.kill()
+        member.endpoint = f"{before.rpartition(':')[0]}:{free_ports(member.address, 1)[0]}"
+        cluster.etcd.start(member)
+        here.kill()
+        here.config.write_text(here.config.read_text().replace(before, member.endpoint))
+        here.start()
+        away.process.send_signal(signal.SIGCONT)
+
+        def there() -> bool:
+            machines = here.client(cluster.certificates).get("/kirsch/v1/machines")["machines"]
+            return away.id in {machine["id"] for machine in machines}
+
+        told = f"etcd is at {member.endpoint} by now, as another machine says"
+        wait_for(lambda: told in away.log.read_text(), told)
+        wait_for(there, "both in the cluster")
+    finally:
+        for machine in cluster.machines:
+            machine.close()
+        cluster.etcd.stop()

@@ -5,10 +5,12 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +274,36 @@ def test_rows_are_back_from_before_they_were_deleted(database: Database):
     assert database.backups(member, "restore", "--to", before, *count) == "150\n"
 
 
+def keep_elsewhere(database: Database, address: str, port: int, authority: Path) -> None:
+    """Back up into the bucket `backups` of an object store over TLS, encrypted, and restore from it."""
+    member = database.member(
+        1,
+        PGBACKREST_REPO1_TYPE="s3",
+        PGBACKREST_REPO1_PATH="/webdb",
+        PGBACKREST_REPO1_S3_URI_STYLE="path",
+        PGBACKREST_REPO1_S3_ENDPOINT=address,
+        PGBACKREST_REPO1_S3_REGION="eu-1",
+        PGBACKREST_REPO1_S3_BUCKET="backups",
+        PGBACKREST_REPO1_S3_KEY="key",
+        PGBACKREST_REPO1_S3_KEY_SECRET="secret",
+        PGBACKREST_REPO1_STORAGE_PORT=str(port),
+        PGBACKREST_REPO1_STORAGE_CA_FILE=str(authority),
+        PGBACKREST_REPO1_CIPHER_TYPE="aes-256-cbc",
+        PGBACKREST_REPO1_CIPHER_PASS="a password of the repository",
+    )
+    database.query(member, "create table notes as select generate_series(1, 150) as id")
+    database.backups(member, "take")
+    database.query(member, "delete from notes where id > 100")
+    segment = database.query(member, "select pg_walfile_name(pg_switch_wal())")
+
+    def archived() -> bool:
+        known = json.loads(database.backups(member, "status", "--json"))["archive"]
+        return bool((known["wal"] or "") >= segment)
+
+    eventually(archived, PATIENCE, "the WAL archived")
+    assert database.backups(member, "restore", "psql", "-XAtc", "select count(*) from notes") == "100\n"
+
+
 @needs_etcd
 @needs_pgbackrest
 @pytest.mark.skipif(not shutil.which("moto_server"), reason="needs moto (pip install 'moto[s3,server]')")
@@ -279,7 +311,7 @@ def test_rows_are_back_from_before_they_were_deleted(database: Database):
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_repository_may_be_an_object_store(database: Database):
-    """S3's interface as moto has it, over TLS; what is kept is encrypted."""
+    """S3's interface as moto has it."""
     address, port, plain = f"{database.network}.9", free_port(), free_port()
     # pgBackRest looks for an address among the names.
     certificate = certify(database.folder, f"IP:{address}", address)
@@ -307,39 +339,59 @@ def test_a_repository_may_be_an_object_store(database: Database):
                 return False
 
         eventually(made, PATIENCE, "a bucket")
-        member = database.member(
-            1,
-            PGBACKREST_REPO1_TYPE="s3",
-            PGBACKREST_REPO1_PATH="/webdb",
-            PGBACKREST_REPO1_S3_URI_STYLE="path",
-            PGBACKREST_REPO1_S3_ENDPOINT=address,
-            PGBACKREST_REPO1_S3_REGION="eu-1",
-            PGBACKREST_REPO1_S3_BUCKET="backups",
-            PGBACKREST_REPO1_S3_KEY="key",
-            PGBACKREST_REPO1_S3_KEY_SECRET="secret",
-            PGBACKREST_REPO1_STORAGE_PORT=str(port),
-            PGBACKREST_REPO1_STORAGE_CA_FILE=str(certificate.file),
-            PGBACKREST_REPO1_CIPHER_TYPE="aes-256-cbc",
-            PGBACKREST_REPO1_CIPHER_PASS="a password of the repository",
-        )
-        database.query(member, "create table notes as select generate_series(1, 150) as id")
-        database.backups(member, "take")
-        database.query(member, "delete from notes where id > 100")
-        segment = database.query(member, "select pg_walfile_name(pg_switch_wal())")
-
-        def archived() -> bool:
-            known = json.loads(database.backups(member, "status", "--json"))["archive"]
-            return bool((known["wal"] or "") >= segment)
-
-        eventually(archived, PATIENCE, "the WAL archived")
-        count = ["psql", "-XAtc", "select count(*) from notes"]
-        assert database.backups(member, "restore", *count) == "100\n"
+        keep_elsewhere(database, address, port, certificate.file)
         with urllib.request.urlopen(where, timeout=20, context=certificate.client) as answer:
             assert b"webdb/backup/webdb/" in answer.read()
     finally:
         for server in servers:
             server.kill()
             server.wait()
+
+
+@needs_etcd
+@needs_pgbackrest
+@pytest.mark.skipif(
+    not shutil.which("versitygw"),
+    reason="needs Versity's S3 gateway (go install github.com/versity/versitygw/cmd/versitygw@latest)",
+)
+@pytest.mark.services
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_repository_may_be_an_object_store_that_people_run(database: Database):
+    """A server that checks signatures, with TLS of its own."""
+    address, port = f"{database.network}.9", free_port()
+    certificate = certify(database.folder, f"IP:{address}", address)
+    certificate.file.chmod(0o644)
+    bucket = database.folder / "objects/backups"
+    bucket.mkdir(parents=True)
+    command = [
+        "versitygw",
+        "--port",
+        f"{address}:{port}",
+        "--region",
+        "eu-1",
+        "--access=key",
+        "--secret=secret",
+    ]
+    command += [f"--cert={certificate.file}", f"--key={certificate.key}", "posix", str(bucket.parent)]
+    log = database.folder / "versitygw.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+
+        def listens() -> bool:
+            with suppress(OSError), socket.create_connection((address, port), 5):
+                return True
+            return False
+
+        eventually(listens, PATIENCE, "the object store")
+        keep_elsewhere(database, address, port, certificate.file)
+        assert list(bucket.glob("webdb/backup/webdb/*/bundle/*")), log.read_text()
+        kept = [path.read_bytes() for path in bucket.rglob("*") if path.is_file()]
+        assert not any(b"notes" in each for each in kept), "it is encrypted"
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_without_a_repository_it_is_said_what_to_set(tmp_path: Path):

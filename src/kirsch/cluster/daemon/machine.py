@@ -5,7 +5,7 @@ import logging
 import os
 import resource
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,7 @@ def setup(settings: Settings) -> Setup:
         certificates=settings.certificates,
         audit=AuditLog(settings.state / "audit"),
         upkeep=partial(_upkeep, settings, renewal, backups),
+        seek=partial(_seek, settings),
         backups=backups,
     )
 
@@ -96,6 +97,26 @@ async def _upkeep(settings: Settings, renewal: Renewal | None, backups: Nightly 
     if backups is not None:
         tasks.append(backups.run(node.mirror, node.cluster))
     await asyncio.gather(*tasks)
+
+
+async def _seek(settings: Settings, node: Node) -> None:
+    """Ask other machines where etcd is while nothing that this one knows of it answers."""
+    from kirsch.cluster.daemon.voters import Elsewhere, change_machine
+    from kirsch.cluster.registry.etcd import EtcdRegistry
+
+    async def unchanged(given: Mapping[str, Any]) -> None:
+        """Change nothing: these settings are a person's."""
+
+    if isinstance(node.registry, EtcdRegistry) and settings.certificates is not None:
+        await Elsewhere(
+            node.registry,
+            node.mirror,
+            node.machine,
+            settings.certificates,
+            settings.state / "machines.json",
+            lambda: node.lease.silence,
+            change_machine if node.runtime.durable else unchanged,
+        ).run()
 
 
 async def keep_apart(

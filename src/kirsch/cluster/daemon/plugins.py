@@ -49,6 +49,8 @@ class Setup:
     audit: AuditLog | None = None
     # What goes on as long as the machine is in the cluster.
     upkeep: Callable[[Node], Coroutine[Any, Any, None]] | None = None
+    # What goes on as soon as the machine has a node, whether or not the store is there.
+    seek: Callable[[Node], Coroutine[Any, Any, None]] | None = None
     # Those that `upkeep` makes, for metrics of their age.
     backups: Nightly | None = None
 
@@ -137,6 +139,8 @@ class NodePlugin(SimplePlugin):
         self._node = node
         try:
             await node.start(self.died)
+            if self.setup.seek is not None:
+                self._tasks.append(asyncio.create_task(self.setup.seek(node)))
             await node.mirror.reached(1)
         except BaseException:
             await self._close()

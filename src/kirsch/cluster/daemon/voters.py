@@ -1,6 +1,8 @@
 """Succession of a lost voter, carried out: the leader changes etcd's members, the successor starts its etcd,
 and every machine goes over to the members that there are.
 
+A machine that was away while all addresses that it knows were replaced asks other machines for the new ones.
+
 kirschd may write neither etcd's settings nor its own (ProtectSystem=), so what a machine has to change is
 done by a program of its own, which systemd starts: kirsch.cluster.provision.join.
 """
@@ -11,14 +13,20 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from kirsch.cluster.api.client import Client, ClientError
+from kirsch.cluster.api.transport import Https
 from kirsch.cluster.engine.voters import Action, Add, Promote, Remove, Succession, View, Write, step
 from kirsch.cluster.model import Machine, keys
+from kirsch.cluster.model.certificates import Certificates
 from kirsch.cluster.node.units import Refused
 from kirsch.cluster.registry.base import Created, Put, RegistryError, Unchanged
 from kirsch.cluster.registry.etcd import EtcdRegistry
+from kirsch.cluster.registry.health import StoreHealth
 from kirsch.cluster.registry.mirror import Mirror
+from kirsch.cluster.secrets.files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +35,8 @@ LOOK, PAUSE = 15.0, 2.0
 # Seconds that a successor has until another machine is tried.
 STUCK = 600.0
 JOIN = "kirsch.cluster.provision.join"
+# Machines that are remembered, and seconds that one of them has to answer.
+REMEMBERED, ASKED = 64, 10.0
 
 
 @dataclass
@@ -151,6 +161,75 @@ class Voters:
         """Return the condition that this machine leads; None if it does not."""
         entry = self.mirror.entries.get(keys.LEADER)
         return Created(keys.LEADER, entry.created) if entry and entry.value == self.machine.id else None
+
+
+@dataclass
+class Elsewhere:
+    """Addresses of other machines, remembered in a file; they are asked where etcd is once no member that is
+    known here has answered for a while. `silence` is since when, in seconds."""
+
+    registry: EtcdRegistry
+    mirror: Mirror
+    machine: Machine
+    certificates: Certificates
+    path: Path
+    silence: Callable[[], float]
+    change: Callable[[Mapping[str, Any]], Awaitable[None]]
+
+    async def run(self) -> None:
+        """Remember and ask until cancelled."""
+        self.mirror.listen(self._notice)
+        try:
+            while True:
+                await asyncio.sleep(LOOK)
+                if self.silence() >= LOOK:
+                    await self._go_over(await asyncio.to_thread(self._ask))
+        finally:
+            self.mirror.ignore(self._notice)
+
+    async def _go_over(self, urls: list[str]) -> None:
+        if not urls or set(urls) == set(self.registry.urls):
+            return
+        log.warning("etcd is at %s by now, as another machine says", ", ".join(urls))
+        try:
+            await self.registry.use(urls)
+            await self.change({"etcd": urls})
+        except (OSError, RegistryError) as error:
+            log.warning("this machine's settings are as before: %s", error)
+
+    def _notice(self, changed: frozenset[str]) -> None:
+        if not any(keys.kind(key) == keys.MACHINES for key in changed):
+            return
+        there = [Machine.parse(entry.value) for entry in self.mirror.below(keys.MACHINES)]
+        before = self._remembered()
+        # Last is who was seen last.
+        known = before | {m.id: [m.address, m.api] for m in there if m.api and m.id != self.machine.id}
+        if known != before:
+            text = json.dumps(dict(list(known.items())[-REMEMBERED:]))
+            try:
+                write_file(self.path, text.encode())
+            except OSError as error:
+                log.warning("%s cannot be written: %s", self.path, error.strerror)
+
+    def _remembered(self) -> dict[str, list[Any]]:
+        try:
+            return dict(json.loads(self.path.read_bytes()))
+        except (OSError, ValueError):
+            return {}
+
+    def _ask(self) -> list[str]:
+        """Return where etcd's members are, by a machine that has a quorum; empty if none says so."""
+        for address, port in self._remembered().values():
+            client = Client(Https(((address, port),), self.certificates), timeout=ASKED)
+            try:
+                health = StoreHealth.from_dict(client.get("/kirsch/v1/store"))
+            except (ClientError, KeyError, TypeError):
+                continue
+            finally:
+                client.close()
+            if health.quorum:
+                return [member.url for member in health.members]
+        return []
 
 
 async def change_machine(given: Mapping[str, Any]) -> None:
