@@ -53,6 +53,7 @@ def test_the_address_and_how_to_stop_stay_the_last_line(application: Application
 
     # The flood is over, the rest of it counted; the address stands below.
     terminal.wait(lambda lines: STATUS in lines)
+    assert "starting shop …" in terminal.output
     application.ok("start", "flood")
     terminal.wait(lambda lines: "more lines in that second: `kirsch journal flood" in terminal.output)
     terminal.wait(whole)

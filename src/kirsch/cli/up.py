@@ -151,7 +151,8 @@ def bring_up(
     since = time.time()
     failed: Mapping[str, str] = {}
     try:
-        embedded = launch(application, attached=not options.detach)
+        with Lines(sys.stdout, f"starting {application.name} …"):
+            embedded = launch(application, attached=not options.detach)
     except EmbeddedError as error:
         raise Failure(str(error)) from None
     try:
