@@ -9,7 +9,7 @@ from tests.cli.terminal import Terminal, having
 
 pytestmark = pytest.mark.services
 
-# What CherryPy says of its start, a line longer than the terminal's, and requests as http.server logs them.
+# What CherryPy says of its start, HAProxy of its servers, a line longer than the terminal's, and requests as http.server logs them.
 WEB = r"""
 import http.server, os, time
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -22,6 +22,8 @@ say("ENGINE Listening for SIGTERM.")
 say("ENGINE Bus STARTING")
 say("ENGINE Serving on http://127.0.0.1:8080")
 say("ENGINE Bus STARTED")
+print("[NOTICE]   (18330) : CLI : 'server web/kirsch-probe' : New server registered.", flush=True)
+print("[NOTICE]   (18330) : Server deleted.", flush=True)
 print('127.0.0.1 - - [02/Dec/2026:09:27:48] "GET /there HTTP/1.0" 200 5 "" ""', flush=True)
 print(("a word " * 30).strip(), flush=True)
 http.server.HTTPServer((os.environ["KIRSCH_ADDRESS"], 8080), Handler).serve_forever()
@@ -65,6 +67,7 @@ def test_the_address_and_how_to_stop_stay_the_last_line(application: Application
     assert "Serving on" in shown
     assert "Listening for" not in shown
     assert "STARTED" not in shown
+    assert "NOTICE" not in shown
     assert "GET /ready" not in shown
     assert "GET /there" in shown
     # The journal has a clock of its own; it leaves the same one out, and a busy machine's may be seconds off.

@@ -61,8 +61,11 @@ ELSEWHERE = Path("/var/lib/kirsch/postgres")
 WATCH_TIMEOUT = 10.0
 # Lines that units wrote while they started: shown once all is ready.
 BACKLOG = 200
-# What a CherryPy bus says of its own start.
-NOISE = r"ENGINE (Listening for SIG\w+\.|Bus START\w+|Started monitor thread .*|Set handler .*)$"
+# What a CherryPy bus says of its own start, and HAProxy of servers that `kirsch balancer` adds and deletes.
+NOISE = (
+    r"ENGINE (Listening for SIG\w+\.|Bus START\w+|Started monitor thread .*|Set handler .*)$"
+    r"|^\[NOTICE\] +\(\d+\) : (CLI : 'server \S+' : New server registered\.|Server deleted\.)$"
+)
 
 
 @verb(
@@ -554,7 +557,7 @@ def _say_where(client: Client, application: Application, names: list[str]) -> No
 
 
 def noise(application: Application) -> re.Pattern[str]:
-    """Return what a terminal does not get: a bus's own start, and answers to the checks of Health=. Pure."""
+    """Return what a terminal does not get: NOISE, and answers to the checks of Health=. Pure."""
     paths = set()
     for name, text in application.units.items():
         unit = UnitName.parse(name)
