@@ -9,7 +9,8 @@ from tests.cli.terminal import Terminal, having
 
 pytestmark = pytest.mark.services
 
-# What CherryPy says of its start, HAProxy of its servers, a line longer than the terminal's, and requests as http.server logs them.
+# What CherryPy says of its start and HAProxy of its servers, a line longer than the terminal's, requests as
+# http.server logs them.
 WEB = r"""
 import http.server, os, time
 class Handler(http.server.BaseHTTPRequestHandler):
