@@ -18,7 +18,10 @@ MODULES = PACKAGE.parents[1] / "build" / "typescript"
 DOCS = (PACKAGE / "docs" / "javascript.md").read_text()
 BEGIN = 'import { KirschClient, KirschError } from "kirsch";\n'
 # Functions of the page in the documentation's examples.
-PAGE = "declare const show: (...shown: unknown[]) => void;\n"
+PAGE = "".join(
+    f"declare const {name}: (...shown: unknown[]) => void;\n"
+    for name in ("show", "showError", "showMembers", "showState")
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +77,10 @@ WRONG = [
 
 
 def test_what_is_right_passes_and_what_is_misspelt_does_not(check):
-    right, *wrong = check(RIGHT, *WRONG)
-    assert right == []
+    # The page's first example, as it stands.
+    shown = re.search(r'^```js\nimport .*? from "/kirsch.js";\n(.*?)^```', DOCS, re.MULTILINE | re.DOTALL)
+    right, example, *wrong = check(RIGHT, shown[1], *WRONG)
+    assert right == example == []
     assert all(wrong), wrong
 
 
