@@ -11,11 +11,13 @@ are measured, and the row says how many there were.
 - full: 32 messages on their way at any time
 
 With --rooms another program publishes messages of 1 KiB to 50 or 5,000 rooms in turn, and what grows is the
-work of reading: each process has all messages, whoever is in their rooms. The figure is processor time of one
-process for each message of the stream, so other work on the machine counts little.
+work of reading: each process has all messages, whoever is in their rooms. The figure is processor time of all
+processes for each message said, so other work on the machine counts little.
 
 - nobody: no room has a member
 - members: each room has one member, at one of the processes; each message is delivered once
+- apart: the same, and each process has a stream of its own with the rooms of its members: the best that
+  splitting the stream could do, where the balancer sends all people of a room to one process
 """
 
 import argparse
@@ -41,16 +43,26 @@ ROOMS = (50, 5000)
 EACH = 50
 
 
+def name(stream: int) -> str:
+    """Name of a stream's Bridges."""
+    return f"bench{stream}"
+
+
 @contextlib.contextmanager
-def processes(count: int) -> Iterator[tuple[str, list[int], list[int]]]:
-    """So many Bridges with one broker: its URL, their ports and processes."""
+def processes(count: int, streams: int = 1) -> Iterator[tuple[str, list[int], list[int]]]:
+    """So many Bridges with one broker and so many streams: its URL, their ports and processes."""
     every = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     with fanout.broker(every) as (url, _, _), contextlib.ExitStack() as stack:
         environment = os.environ | {"AMQP_URL": url, "PYTHONPATH": fanout.PYTHONPATH}
         ports, pids = [], []
-        for _ in range(count):
+        for number in range(count):
             log = stack.enter_context(tempfile.TemporaryFile())
-            command = [fanout.PYTHON, str(fanout.PEERS / "kirsch_bridge.py"), "asyncio"]
+            command = [
+                fanout.PYTHON,
+                str(fanout.PEERS / "kirsch_bridge.py"),
+                "asyncio",
+                name(number % streams),
+            ]
             process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log)
             stack.callback(_end, process)
             ports.append(fanout._port(process, log.fileno()))
@@ -91,25 +103,24 @@ def measure(count: int, rate: float, seconds: float) -> tuple[float, float]:
     return sum(each["rate"] for each in found), max(each["p99"] for each in found)
 
 
-def reading(count: int, rooms: int, messages: int) -> tuple[float, float]:
-    """Microseconds of processor time of a process for a message: with nobody in the rooms, with members."""
-    with processes(count) as (url, ports, pids), contextlib.ExitStack() as stack:
+def reading(count: int, rooms: int, messages: int, streams: int = 1) -> tuple[float, float]:
+    """Microseconds of all processes for a message: with nobody in the rooms, with members."""
+    with processes(count, streams) as (url, ports, pids), contextlib.ExitStack() as stack:
         ends = [stack.enter_context(Visitor(port, ["end"])) for port in ports]
-        nobody = _reading(url, rooms, messages, ends, pids)
+
+        def spent() -> float:
+            before = sum(map(_processor_time, pids))
+            publish(url, rooms, messages, streams)
+            for end in ends:
+                end.until("message")
+            return (sum(map(_processor_time, pids)) - before) / messages * 1e6
+
+        nobody = spent()
         for number, port in enumerate(ports):
             mine = [f"room-{room}" for room in range(number, rooms, count)]
             for first in range(0, len(mine), EACH):
                 stack.enter_context(Visitor(port, mine[first : first + EACH]))
-        return nobody, _reading(url, rooms, messages, ends, pids)
-
-
-def _reading(url: str, rooms: int, messages: int, ends: "list[Visitor]", pids: list[int]) -> float:
-    before = [_processor_time(pid) for pid in pids]
-    publish(url, rooms, messages)
-    for end in ends:
-        end.until("message")
-    spent = [_processor_time(pid) - since for pid, since in zip(pids, before, strict=True)]
-    return sum(spent) / len(pids) / messages * 1e6
+        return nobody, spent()
 
 
 def _processor_time(pid: int) -> float:
@@ -118,8 +129,8 @@ def _processor_time(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def publish(url: str, rooms: int, messages: int) -> None:
-    """Publish as a Bridge does, to each room in turn, and one message to the room `end`."""
+def publish(url: str, rooms: int, messages: int, streams: int) -> None:
+    """Publish as a Bridge does, to each room in turn, and one message to the room `end` of each stream."""
     import pika
 
     from kirsch.amqp import protocol
@@ -127,12 +138,13 @@ def publish(url: str, rooms: int, messages: int) -> None:
     sender = f"sender{time.monotonic_ns()}"
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
-        for number in range(messages + 1):
+        for number in range(messages + streams):
             room = f"room-{number % rooms}" if number < messages else "end"
+            stream = (number % rooms if number < messages else number) % streams
             body = protocol.envelope(room, sender, "Bench", protocol.Send(room, number + 1, "x" * 900), 0)
             known = protocol.message_id(sender, number + 1)
             properties = pika.BasicProperties(type=protocol.MESSAGE, message_id=known)
-            channel.basic_publish("bench.rooms", room, body, properties)
+            channel.basic_publish(f"{name(stream)}.rooms", room, body, properties)
 
 
 class Visitor:
@@ -168,16 +180,20 @@ class Visitor:
 
 def told_by_rooms(quick: bool) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
+    messages = 2_000 if quick else 10_000
     for rooms in ROOMS:
         for count in (1, 2) if quick else (1, 2, 4):
-            found = reading(count, rooms, 2_000 if quick else 10_000)
-            for what, value in zip(("nobody", "members"), found, strict=True):
+            nobody, members = reading(count, rooms, messages)
+            found = {"nobody": nobody, "members": members}
+            if count > 1:
+                _, found["apart"] = reading(count, rooms, messages, streams=count)
+            for what, value in found.items():
                 subject = f"{count} process{'es' if count > 1 else ''}"
                 name = f"{rooms:,} rooms, {what}"
                 rows.append(
                     {"what": name, "subject": subject, "value": round(value, 1), "unit": "us a message"}
                 )
-                print(f"{name:28}{subject:14}{value:12,.1f} us of processor a message", flush=True)
+                print(f"{name:28}{subject:14}{value:12,.1f} us of all processes a message", flush=True)
     return rows
 
 

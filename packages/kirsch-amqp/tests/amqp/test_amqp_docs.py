@@ -97,6 +97,19 @@ def test_on_asyncio(run):
         assert ada.messages(1) == ["hello"]
 
 
+@pytest.mark.services
+def test_parts_of_the_rooms(run):
+    """Bridges of one process, each with a stream of its own: a room of one is not that of another."""
+    process = run("parts.py", _8890_=free_port())
+    url = process.stdout.readline().split()[-1]
+    with Visitor(f"{url}ws/0", "Ada") as ada, Visitor(f"{url}ws/3", "Bob") as bob:
+        for visitor, said in ((ada, "of the first"), (bob, "of the last")):
+            visitor.join("lobby")
+            visitor.send("lobby", 1, said)
+        assert ada.messages(1) == ["of the first"]
+        assert bob.messages(1) == ["of the last"]
+
+
 def test_each_code_of_the_bridge_is_documented():
     from kirsch.amqp import protocol
 
