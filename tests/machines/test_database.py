@@ -43,6 +43,8 @@ ROUNDS = int(os.environ.get("KIRSCH_ROUNDS", "1"))
 SETTLES = 240
 # Seconds for which a fault lasts that ends by itself.
 LASTS = 30.0
+# Seconds for `kirsch down`.
+DOWN = 20
 PASSWORD = "cherries-in-the-summer"
 
 
@@ -392,15 +394,53 @@ umount "$there" && rmdir "$there" && mv "$there.big" "$there"
 """
 
 
-def test_the_leader_s_disk_is_full(database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    database.settle()
-    trial, member = database.trial, database.member("Sync Standby")
+@contextmanager
+def small_disk(trial: Trial, member: str) -> Iterator[MachineRecord]:
+    """Have a member's data on a disk with little more room than they take; its machine."""
     machine = trial.machine_of(member)
-    entrance = next(each for each in trial.machines if each != machine)
     trial.kirsch("stop", member)
     trial.shell(machine, SMALL)
     try:
         trial.kirsch("start", member)
+        yield machine
+    finally:
+        trial.kirsch("stop", member)
+        trial.shell(machine, BIG)
+        trial.kirsch("start", member)
+
+
+@pytest.mark.parametrize("role", ["Sync Standby", "Replica"])
+def test_a_replica_s_disk_is_full(
+    role: str, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    database.settle()
+    trial, member = database.trial, database.member("Replica")
+    with small_disk(trial, member) as machine:
+        database.settle()
+        if role == "Sync Standby":
+            other = database.member("Sync Standby")
+            trial.kirsch("stop", other)
+            eventually(lambda: database.roles().get(member) == "Sync Standby", SETTLES)
+            trial.kirsch("start", other)
+            database.settle()
+        with Under(database, random.choice([m for m in trial.machines if m != machine]), tmp_path) as under:
+            trial.shell(machine, FILLED, check=False)
+            eventually(lambda: database.roles().get(member) != "Sync Standby", SETTLES)
+            time.sleep(LASTS)
+            under.await_written()
+            trial.shell(machine, EMPTIED)
+            database.settle()
+            under.await_written()
+        with capsys.disabled():
+            under.report(f"the disk of the {role.lower()} is full for half a minute")
+    database.settle()
+
+
+def test_the_leader_s_disk_is_full(database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    database.settle()
+    trial, member = database.trial, database.member("Sync Standby")
+    entrance = next(each for each in trial.machines if each != trial.machine_of(member))
+    with small_disk(trial, member) as machine:
         database.settle()
         # Another is in step now, and leads next: this one does once it is the only other.
         third = next(name for name in MEMBERS if name != member and database.roles()[name] != "Leader")
@@ -418,8 +458,20 @@ def test_the_leader_s_disk_is_full(database: Database, tmp_path: Path, capsys: p
             under.await_written()
         with capsys.disabled():
             under.report("the leader's disk is full")
-    finally:
-        trial.kirsch("stop", member)
-        trial.shell(machine, BIG)
-        trial.kirsch("start", member)
     database.settle()
+
+
+def test_down_keeps_nobody_waiting(database: Database, capsys: pytest.CaptureFixture[str]):
+    """All members stop at a time: none has to wait for another. The last test: nothing runs after it."""
+    database.settle()
+    began = time.monotonic()
+    command = [KIRSCH, "down", str(database.folder), "--on", database.trial.record.name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD)
+    seconds = time.monotonic() - began
+    assert done.returncode == 0, done.stdout + done.stderr
+    with capsys.disabled():
+        print(f"\ndown after {seconds:.1f} s at load {os.getloadavg()[0]:.0f}")
+        if os.environ.get("D5_JOURNAL"):
+            for name in MEMBERS:
+                print(database.trial.kirsch("journal", "--lines", "60", name, check=False).out)
+    assert seconds < DOWN
