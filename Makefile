@@ -13,7 +13,7 @@ MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstr
 # long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: lowest run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release wheels deb docs docs-serve
+.PHONY: lowest pin run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release wheels deb docs docs-serve
 
 run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -122,6 +122,10 @@ hbase-commands: $(READY)
 SEEDS ?= 1000000
 simulation: $(READY)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $$(nproc)
+
+# Bases of images by digest, as their tags are now; done again, it takes what they are then. Commit what it changes.
+pin:
+	$(PYTHON) scripts/pin images/*/Containerfile
 
 # Random faults on three machines, or FAULTY=5: the same SEED has the same plan, `TURNS=5` kills each machine five
 # times in turn.
