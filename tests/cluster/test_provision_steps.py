@@ -378,6 +378,37 @@ def test_wheels_are_shipped_with_their_digests_which_a_machine_checks(tmp_path):
         shipped(wheels)
 
 
+def make_wheel(folder, name, tag="py3-none-any", *requires):
+    """An empty wheel of a distribution."""
+    distribution = name.replace("-", "_")
+    lines = ["Metadata-Version: 2.4", f"Name: {name}", "Version: 1.0", "Provides-Extra: machines", *requires]
+    with zipfile.ZipFile(folder / f"{distribution}-1.0-{tag}.whl", "w") as wheel:
+        wheel.writestr(f"{distribution}-1.0.dist-info/METADATA", "".join(f"{line}\n" for line in lines))
+        wheel.writestr(f"{distribution}-1.0.dist-info/WHEEL", f"Wheel-Version: 1.0\nTag: {tag}\n")
+        wheel.writestr(f"{distribution}-1.0.dist-info/RECORD", "")
+
+
+@pytest.mark.slow
+def test_wheels_of_a_folder_are_those_for_the_machine_and_no_index_is_asked(tmp_path):
+    extra = 'Requires-Dist: grpcio; extra == "machines"'
+    make_wheel(tmp_path, "kirsch", "py3-none-any", "Requires-Dist: kirsch-websocket==1.0", extra)
+    for tag in ("cp311-cp311", "cp313-cp313"):
+        make_wheel(tmp_path, "kirsch-websocket", f"{tag}-manylinux_2_17_x86_64")
+    make_wheel(tmp_path, "grpcio", "cp313-cp313-manylinux_2_17_x86_64")
+    target = Target("3.13", "x86_64", (2, 41))
+    with pytest.raises(ProvisionError, match="pip"):
+        Wheels(Runner(), tmp_path / "cache").kept_in(tmp_path, target)
+    make_wheel(tmp_path, "pip")
+    files = Wheels(Runner(), tmp_path / "cache").kept_in(tmp_path, target)
+    assert {file.path.rpartition("/")[2] for file in files} == {
+        "grpcio-1.0-cp313-cp313-manylinux_2_17_x86_64.whl",
+        "kirsch-1.0-py3-none-any.whl",
+        "kirsch_websocket-1.0-cp313-cp313-manylinux_2_17_x86_64.whl",
+        "pip-1.0-py3-none-any.whl",
+        "SHA256SUMS",
+    }
+
+
 @pytest.mark.slow
 def test_our_own_wheel_is_made_once(tmp_path):
     wheels = Wheels(Runner(), tmp_path)

@@ -288,6 +288,13 @@ def destroy(options: Options) -> int:
         help="the key to log in with (what ssh finds)",
     ),
     option("--ssh-config", metavar="FILE", type=FILE, help="ssh's settings (its own)"),
+    option(
+        "--from",
+        "source",
+        metavar="FILE.deb|DIR",
+        type=FILE,
+        help="install kirsch's Debian package, or wheels of a folder (the kirsch that runs here)",
+    ),
     METADATA,
     REPORT,
     text="kirsch is installed on it by ssh. The host needs sshd, Python 3.11 to 3.14 and systemd, and ssh "
@@ -313,6 +320,7 @@ def add(options: Options) -> int:
         options.name,
         options.address,
         metadata,
+        options.source,
     )
     joined = join(name, invitation, Steps(sys.stdout))
     options.report(cluster=name, machines=[joined.machine.name], lacks=joined.lacks)

@@ -5,15 +5,18 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from packaging.version import Version
 
 from kirsch.cluster.api.client import ClientError
 from kirsch.cluster.node.authority import LEAF, LIFETIME
 from kirsch.cluster.provision import ingress, install, probe
 from kirsch.cluster.provision.account import admit
-from kirsch.cluster.provision.archive import archive
+from kirsch.cluster.provision.archive import File, archive
 from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.destroy import forget
 from kirsch.cluster.provision.endpoint import connected
@@ -52,6 +55,8 @@ class Invitation:
     name: str = ""
     address: str = ""
     metadata: Mapping[str, str] | None = None
+    # A folder of wheels, or kirsch's Debian package, in place of the kirsch that runs here.
+    source: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Joining:
     facts: probe.Facts | None = None
     found: MachineRecord | None = None
     own: Sequence[Path] = ()
+    files: Sequence[File] = ()
     shell: HostShell = field(default_factory=lambda: HostShell(""))
 
     @property
@@ -148,7 +154,15 @@ class Joining:
         )
 
     def _wheel(self) -> None:
-        self.own = Wheels(self.runner).own()
+        source = self.invitation.source
+        if source is None:
+            self.own = Wheels(self.runner).own()
+        elif source.is_dir():
+            self.files = Wheels(self.runner).kept_in(source, self.known_facts.target)
+        elif source.suffix == ".deb" and source.is_file():
+            self.files = shipped([source])
+        else:
+            raise ProvisionError(f"{source} is neither a Debian package (.deb) nor a folder of wheels")
 
     def _keys(self) -> None:
         self._act(install.authorize(self.machine.user, public_key(self.record)))
@@ -165,14 +179,28 @@ class Joining:
         hosts = dict.fromkeys((machine.address, machine.host))
         pair = machine_pair(signer, machine.name, *hosts, lifetime=lifetime)
         secret = key_file(fetch(self.record, self.runner))
-        libraries = Wheels(self.runner).libraries(self.own, self.known_facts.target)
+        libraries = (
+            shipped(Wheels(self.runner).libraries(self.own, self.known_facts.target))
+            if self.own
+            else self.files
+        )
         files = machine_files(self.record, machine, signer, pair, load_users(self.record))
         files += registry_files(self.record, machine)
-        files += [secret, *shipped(libraries)]
+        files += [secret, *libraries]
         self._act(install.UNPACK, archive(files, PRIVATE_FOLDERS))
-        self._act(install.LIBRARIES)
-        self._act(install.UNPACK, archive(shipped(self.own)))
-        self._act(install.OWN)
+        packaged = self.invitation.source is not None and self.invitation.source.is_file()
+        self._act(install.PACKAGE if packaged else install.LIBRARIES)
+        if self.own:
+            self._act(install.UNPACK, archive(shipped(self.own)))
+            self._act(install.OWN)
+        else:
+            self._check_version()
+
+    def _check_version(self) -> None:
+        """Raise ProvisionError where the kirsch of a file is not of the minor version that runs here."""
+        there, here = self._act(install.INSTALLED).split()[0], version("kirsch")
+        if Version(there).release[:2] != Version(here).release[:2]:
+            raise ProvisionError(f"{self.invitation.source} has kirsch {there}, and this is kirsch {here}")
 
     def _undo_kirsch(self) -> None:
         self._undo(install.LEAVE)

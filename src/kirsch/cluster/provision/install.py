@@ -32,6 +32,17 @@ LIBRARIES = (
     f"{CHECK}; python3 -m venv --without-pip --clear {HOME}; mkdir -p {HOME}/share; "
     f"mv {WHEELS}/pip-*.whl {PIP}; {_PIP_INSTALL} {WHEELS}/*.whl; rm -rf {WHEELS}"
 )
+# The Debian package (`make deb`), alone in WHEELS. A link leads from HOME to its environment.
+PACKAGED = "/usr/lib/kirsch"
+# There if the package came with the cluster, and goes with it.
+_ADDED = f"{PACKAGED}/share/added"
+PACKAGE = (
+    f"{CHECK}; new=yes; ! dpkg --status kirsch >/dev/null 2>&1 || new=; "
+    f"if ! said=$(dpkg --install {WHEELS}/*.deb 2>&1); then "
+    'test -z "$new" || dpkg --purge kirsch >/dev/null 2>&1; '
+    "printf '%s\\n' \"$said\" | grep -m 1 -E 'depends on|does not match|not installable' >&2; exit 1; fi; "
+    f'test -z "$new" || touch {_ADDED}; rm -rf {HOME}; ln -s {PACKAGED} {HOME}; rm -rf {WHEELS}'
+)
 # kirsch's own wheels, alone in WHEELS, besides.
 OWN = f"{CHECK}; {_PIP_INSTALL} {WHEELS}/kirsch*.whl; rm -rf {WHEELS}"
 
@@ -100,6 +111,7 @@ UNPACK = f"exec python3 -c {shlex.quote(_UNPACK)}"
 LEAVE = (
     "systemctl disable --quiet --now kirschd.service 2>/dev/null; "
     f"test ! -x {HOME}/bin/kirschd || {HOME}/bin/python -m kirsch.cluster.provision.leave; "
+    f"test ! -e {_ADDED} || dpkg --purge kirsch >/dev/null 2>&1; "
     f"rm -rf {HOME} {WHEELS} {FOLDER} {UNIT} /var/lib/kirsch /run/kirsch; "
     # Trust in the cluster's registry, and the folders that it leaves empty.
     "rm -f /etc/containers/registries.conf.d/50-kirsch.conf; "

@@ -159,6 +159,14 @@ class Wheels:
                 (new / DIGESTS).write_text(digests(sorted(new.glob("*.whl"))))
         return sorted(folder.glob("*.whl"))
 
+    def kept_in(self, folder: Path, target: Target) -> list[File]:
+        """Return what such a machine needs of a folder of wheels, kirsch's own and pip among it."""
+        with tempfile.TemporaryDirectory() as temporary:
+            found = Path(temporary)
+            wanted = ("--no-index", "--find-links", str(folder), *MACHINE)
+            self.runner.run(download(wanted, target, found))
+            return shipped(sorted(found.glob("*.whl")))
+
     def _build(self, tree: Path, folder: Path) -> None:
         # A copy: setuptools keeps a build folder in the tree, with modules in it that are no more.
         with tempfile.TemporaryDirectory() as temporary:
