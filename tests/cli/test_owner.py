@@ -144,3 +144,22 @@ def test_sudo_in_root_s_folder_is_the_person_s(theirs: Path, kirsch: Kirsch, mon
     (theirs / "a.service").write_text("[Service]\nExecStart=sleep 1000\n")
     assert "It runs as daemon, for the folder is root's" in kirsch("up", "-d")
     assert user_of(unit(kirsch)["pid"]) == 1
+
+
+@pytest.mark.slow
+def test_root_of_a_user_s_namespace_is_that_user_and_is_not_warned(theirs: Path, python: str):
+    """As in a rootless container."""
+    (theirs / "a.service").write_text("[Service]\nExecStart=sleep 1000\n")
+    (theirs / ".kirsch").mkdir()
+    os.chown(theirs / ".kirsch", NOBODY, NOBODY)
+    inside = ["unshare", "--user", "--map-root-user"]
+    nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "cwd": theirs, "env": ENVIRONMENT}
+    if subprocess.run([*inside, "true"], capture_output=True, **nobody).returncode:
+        pytest.skip("the kernel gives a user no namespace here")
+    kirsch = [*inside, python, "-m", "kirsch.cli.main"]
+    try:
+        up = subprocess.run([*kirsch, "up", "-d"], capture_output=True, text=True, timeout=120, **nobody)
+        assert (up.returncode, up.stderr) == (0, "")
+        assert "It runs as" not in up.stdout
+    finally:
+        subprocess.run([*kirsch, "down"], timeout=120, check=True, **nobody)

@@ -97,6 +97,27 @@ def test_the_official_images_variables_make_a_database_that_stays(podman, postgr
         podman.podman("volume", "rm", "--force", volume)
 
 
+def test_the_image_of_kirsch_runs_the_application_of_a_folder(podman, tmp_path):
+    podman.kirsch("image", "build", IMAGES / "kirsch", "-t", f"{podman.prefix}-kirsch")
+    port = free_port()
+    (tmp_path / "Procfile").write_text(f"web: python -m http.server --bind 127.0.0.1 {port}\n")
+    name = podman.run(f"{podman.prefix}-kirsch", "--network", "host", "--volume", f"{tmp_path}:/app")
+
+    def answers() -> bool:
+        with suppress(OSError):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/Procfile")
+            return connection.getresponse().read() == (tmp_path / "Procfile").read_bytes()
+        return False
+
+    eventually(answers, 60, f"the application; {podman.said(name)}")
+    (unit,) = json.loads(podman.podman("exec", name, "kirsch", "list-units", "--json"))
+    assert (unit["name"], unit["active"]) == ("web.service", "active")
+    podman.podman("stop", "--time", "60", name)
+    assert "web.service stopped" in podman.said(name)
+    assert podman.podman("inspect", name, "--format", "{{.State.ExitCode}}") == "0"
+
+
 def test_scripts_are_bashs_as_with_the_official_image(podman, postgres, tmp_path):
     """One that is not executable is read, and may use what is not set."""
     scripts = tmp_path / "scripts"

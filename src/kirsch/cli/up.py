@@ -28,6 +28,7 @@ from kirsch.cluster.application.embedded import (
     Embedded,
     EmbeddedError,
     ended,
+    is_real_root,
     launch,
     owner,
     running,
@@ -232,7 +233,7 @@ def _warn(application: Application, embedded: Embedded) -> None:
     others = application.units.keys() - application.boxed
     files = [UnitFile.parse(application.units[name], name) for name in others]
     named = [any(file.get(section, "User") for section in file.sections) for file in files]
-    if os.geteuid() == 0 and not embedded.user and not all(named):
+    if os.geteuid() == 0 and is_real_root() and not embedded.user and not all(named):
         ours = application.directory.stat().st_uid == 0
         how = ": `chown -R USER DIR` changes that" if ours else ""
         print(f"warning: units without User= run as root{how}", file=sys.stderr)

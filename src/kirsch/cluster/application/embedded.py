@@ -146,7 +146,7 @@ def _user(application: Application) -> pwd.struct_passwd | None:
     uid = application.directory.stat().st_uid
     if os.geteuid() != 0 or _names_a_user(application):
         return None
-    if uid == 0 and (not _is_real_root() or application.boxed or _binds_low_ports(application)):
+    if uid == 0 and (not is_real_root() or application.boxed or _binds_low_ports(application)):
         return None
     try:
         user = pwd.getpwuid(uid or int(os.environ.get("SUDO_UID", "0")) or pwd.getpwnam("nobody").pw_uid)
@@ -183,7 +183,7 @@ def _binds_low_ports(application: Application) -> bool:
     return False
 
 
-def _is_real_root() -> bool:
+def is_real_root() -> bool:
     """Return True if root is the machine's: in a rootless container it is a user (user_namespaces(7))."""
     return Path("/proc/self/uid_map").read_text().split()[:2] == ["0", "0"]
 
