@@ -16,6 +16,7 @@ from tests.deadline import eventually
 
 from kirsch.amqp import Hello, Limits, Ticket, Tokens
 from kirsch.amqp.access import Bans, Identity, Order, read_order, refusal
+from kirsch.websocket import ClientOptions
 
 SECRET = "a secret of the tests, which is long enough"
 TOKENS = Tokens(SECRET, "test")
@@ -317,6 +318,35 @@ def test_a_token_expires_unless_it_is_refreshed(pair):
     with come(pair[0], "ada") as ada:
         ada.say(type="refresh", token="no")
         assert ada.ended()[0] == 4401
+
+
+@pytest.mark.services
+def test_a_user_may_come_from_the_session_of_a_cookie(rabbit):
+    sessions = {"session=one": Identity("Ada", id="u17", roles=frozenset({"moderator"}))}
+    seen = []
+
+    def authenticate(hello, request):
+        seen.append(sessions.get(request.headers.get("Cookie")))
+        return seen[-1]
+
+    with running("cherrypy", rabbit.url, rabbit.name(), authenticate=authenticate) as application:
+
+        def visitor(cookie):
+            return Visitor(
+                application, hello=False, options=ClientOptions(headers={"Cookie": f"session={cookie}"})
+            )
+
+        with visitor("one") as ada, visitor("two") as stranger:
+            welcome = ada.hello()
+            ada.join("lobby")
+            assert application.bridge.users("lobby") == {"u17": [welcome["client"]]}
+            stranger.say(type="hello", key=stranger.key)
+            assert stranger.ended()[0] == 4401
+            # Who has logged out is not the user any longer, and a refresh asks again.
+            sessions.clear()
+            ada.say(type="refresh", token=None)
+            assert ada.ended()[0] == 4401
+    assert seen == [seen[0], None, None]
 
 
 @pytest.mark.services
