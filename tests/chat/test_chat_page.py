@@ -248,6 +248,12 @@ class TestRooms:
         bob.should_show("one", "two")
         expect(badge).to_be_hidden()
         expect(bob.page).to_have_title(f"{room} – Chat")
+        # What was read is no news to a page that is loaded anew at once.
+        bob.enter("kitchen")
+        bob.page.reload()
+        expect(bob.page.locator("#state")).to_have_text("connected")
+        expect(bob.page.locator(f"[data-room='{room}']")).to_be_visible()
+        expect(badge).to_be_hidden()
 
     def test_whoever_runs_it_sees_the_rooms_and_what_is_said_in_them(self, pair, window, room, browser):
         ada, bob = window(pair[0], "Ada", room), window(pair[1], "<b>Bob</b>", room)
@@ -448,11 +454,11 @@ class TestALongTalk:
         said(1, 650)
         # It does not say when: now.
         expect(ada.page.locator("#messages .rule")).to_have_text(["Today"])
-        assert 200 <= lines.count() <= 300
+        assert 60 <= lines.count() <= 90
         assert ada.texts.all_inner_texts() == [f"line {n}" for n in range(651 - lines.count(), 651)]
         above = ada.page.get_by_role("button", name="Earlier messages")
         place = "document.querySelector('#messages li:last-child').getBoundingClientRect().top"
-        for _ in range(3):
+        for _ in range(10):
             if above.is_hidden():
                 break
             before, at = lines.count(), ada.page.evaluate(place)
@@ -469,7 +475,7 @@ class TestALongTalk:
         expect(ada.page.get_by_role("button", name="250 new messages below")).to_be_visible()
         ada.page.get_by_role("button", name="250 new messages below").click()
         said(901, 901)
-        assert lines.count() <= 300
+        assert lines.count() <= 90
 
 
 class TestConnections:

@@ -11,6 +11,7 @@ const ALWAYS = ["lobby", "kitchen", "garden"];
 const DIRECTORY = "~rooms"; // where those who open a room say so
 const HISTORY = 50; // messages that one who comes in hears first
 const SAID = 3000; // ms between two signs that somebody types
+const KEEP = 1000; // ms until it is kept which message was read last
 const FOLDED = 5; // messages that are shown while they wait
 const MOST = 40; // rooms that a window is in
 const LISTED = 500; // rooms that it lists
@@ -189,8 +190,25 @@ function readCurrent() {
   if (!current || document.hidden || !log.atBottom()) return;
   const before = current.seen;
   current.read();
-  if (current.seen !== before) me.store(SEEN + current.name, current.seen);
+  if (current.seen !== before) keepSeenSoon(current);
 }
+
+// Once a second: where much is said, writing costs as much as showing.
+const seenChanged = new Set();
+let keeping = null;
+function keepSeenSoon(channel) {
+  seenChanged.add(channel);
+  keeping ??= setTimeout(keepSeen, KEEP);
+}
+
+function keepSeen() {
+  clearTimeout(keeping);
+  keeping = null;
+  for (const channel of seenChanged) me.store(SEEN + channel.name, channel.seen);
+  seenChanged.clear();
+}
+
+window.addEventListener("pagehide", keepSeen);
 
 // Messages from before those that are here: read from the broker's stream.
 async function earlier(channel) {

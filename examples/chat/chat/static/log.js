@@ -1,11 +1,11 @@
 // The messages of a room on the page. What people say is text, never markup.
 
-import { day, time } from "./time.js";
+import { day, sameDay, time } from "./time.js";
 
 const TOGETHER = 5 * 60_000; // ms: what one says within that stands together
 const NEAR = 60; // px from the bottom that count as being there
-const SHOWN = 200; // messages that are shown at first, and so many more each time
-const SLACK = 100; // how many more there may be before the first of them go
+const SHOWN = 60; // messages that are shown at first, and so many more each time: each costs with every other one
+const SLACK = 30; // how many more there may be before the first of them go
 
 export class Log {
   /** `earlier` is called when somebody looks for more than there is: it gets older messages, and says whether. */
@@ -117,7 +117,7 @@ export class Log {
       return [make("li", "rule", "Some messages are missing here.")];
     }
     const items = [];
-    if (!this.last || day(this.last.at) !== day(message.at)) items.push(make("li", "rule", day(message.at)));
+    if (!this.last || !sameDay(this.last.at, message.at)) items.push(make("li", "rule", day(message.at)));
     const together = this.last && !items.length && this.last.client === message.client && this.last.name === message.name && message.at - this.last.at < TOGETHER;
     this.last = message;
     items.push(item(message, together));

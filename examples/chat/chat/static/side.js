@@ -51,7 +51,7 @@ export function showBadge(name, unread) {
 export function showUnread(total, elsewhere, room) {
   const button = byId("menu-unread");
   button.hidden = !elsewhere;
-  button.textContent = String(elsewhere);
+  if (button.textContent !== String(elsewhere)) button.textContent = String(elsewhere);
   const title = `${total ? `(${total}) ` : ""}${room} – Chat`;
   if (document.title !== title) document.title = title;
 }
