@@ -13,7 +13,7 @@ MACHINES := haproxy podman runc netavark aardvark-dns iptables iproute2 mmdebstr
 # long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: lowest pin run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release wheels deb docs docs-serve
+.PHONY: lowest pin run cluster-demo test test-all soak test-python lint setup clean debian debian-test autobahn fuzz hbase-commands simulation faults screenshots release wheels deb docs docs-serve docs-versions
 
 run: $(RUNS) debian examples/notes/webapp/static/vendor/pure-min.css
 	$(BIN)/kirsch up $(APP)
@@ -82,6 +82,10 @@ fuzz: $(READY)
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 docs: $(VENV)/.docs build/iframe-worker.js
 	$(MKDOCS) build --strict --quiet
+
+# The same of each release, by its tag, and of the commit, with a list to choose from, in build/versions.
+docs-versions: $(VENV)/.docs build/iframe-worker.js
+	$(BIN)/python scripts/versions
 
 docs-serve: $(VENV)/.docs build/iframe-worker.js
 	$(MKDOCS) serve
