@@ -131,6 +131,13 @@ def lease_revoked(seed: int) -> Scenario:
     return _scenario("lease-revoked", seed, 3, units, acts)
 
 
+def lease_revoked_while_cut_off(seed: int) -> Scenario:
+    """Two faults at once: a machine is cut off, and a leader that was paused ends its lease, which lives."""
+    units = [*_units(3), *_units(6, "s", "OnPartition=stop")]
+    acts = [Act(20, "cut", "m1"), Act(20.05, "revoke", "m1"), Act(50, "mend", "m1")]
+    return _scenario("lease-revoked-while-cut-off", seed, 3, units, acts)
+
+
 def leases_revoked(seed: int) -> Scenario:
     """Leases that live are ended again and again while units start, move, stop and are destroyed."""
     random = Random(seed)
