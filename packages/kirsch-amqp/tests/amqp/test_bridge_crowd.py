@@ -313,3 +313,28 @@ def test_who_resumes_at_a_process_that_is_behind_waits_for_it(rabbit):
         waiting.join(PATIENCE)
         joined = ada.said[-1]
         assert (joined["offset"], joined["complete"]) == (offset + 1, True)
+
+
+@pytest.mark.slow
+def test_a_process_that_reads_back_less_far_leaves_anothers_memory_alone(rabbit):
+    """Processes may have settings of their own: the second one's `replay` goes back to no message."""
+    name = rabbit.name()
+    with running("cherrypy", rabbit.url, name) as far, Visitor(far) as ada:
+        ada.join("lobby")
+        for number in range(1, 6):
+            ada.send("lobby", number, f"message {number}")
+        ada.messages(5)
+        stream = far.bridge.stream.consumer.stream
+        kept = far.bridge.rooms.size
+        said = time.time()
+        # The broker's clock decides what a replay of one second is.
+        eventually(lambda: time.time() > said + 2.5)
+        with running("asyncio", rabbit.url, name, replay=1) as near, Visitor(near) as bob:
+            assert near.bridge.rooms.size < kept
+            bob.join("lobby")
+            bob.send("lobby", 1, "now")
+            assert ada.messages(1) == ["now"]
+            eventually(lambda: near.bridge.stream.consumer.stream == stream)
+            assert far.bridge.stream.consumer.stream == stream
+            assert far.bridge.rooms.size > kept
+        assert not {"gap", "stream"} & {said["type"] for said in ada.said}
