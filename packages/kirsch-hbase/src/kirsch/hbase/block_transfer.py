@@ -9,6 +9,8 @@ no class files. In Java the functions would read
                     .flatMap(Collection::stream).forEach(encoder::write)
     mutations   RegionAction.parseFrom(block).getActionList().stream().map(Action::getMutation)
                     .map(ProtobufUtil::toMutation).collect(toList())
+    cell_writer the same, then .map(Mutation::getFamilyCellMap).map(Map::values).flatMap(Collection::stream)
+                    .flatMap(Collection::stream).forEach(cell -> writer.write(key, cell))
     reader      Get::parseFrom, ProtobufUtil::toGet, table::get, ProtobufUtil::toResult, Result::toByteArray
     next_rows   Stream.generate(scanner::next).limit(wanted).takeWhile(Objects::nonNull).peek(found::add)
                     .mapToLong(Result::getTotalSizeOfCells).map(total::addAndGet)
@@ -338,6 +340,34 @@ def batch(table: Any) -> Callable[[bytes], None]:
         make.handles.filterArguments(method, 1, of_list), make.type(make.void, lists), 0, 0
     )
     accept = make.proxy("Consumer", make.chain(tools.to_mutations, both)).accept
+    return lambda block: accept(_java(block))
+
+
+def cell_writer(writer: Any) -> Callable[[bytes], None]:
+    """Return a function that writes the cells of blocks of puts with a RecordWriter of Hadoop's."""
+    tools, owner, maps = functions(), cls("org.apache.hadoop.mapreduce.RecordWriter"), cls("java.util.Map")
+    make, stream, mutation = tools.make, tools.streams, hbase("client.Mutation")
+    families = cls("java.util.NavigableMap").class_
+    by_family = make.function(make.virtual(mutation, "getFamilyCellMap", families), families, mutation.class_)
+    collection = cls("java.util.Collection").class_
+    lists = make.function(make.virtual(maps, "values", collection), collection, maps.class_)
+    # HFileOutputFormat2 reads no key but that of the cell.
+    key = hbase("io.ImmutableBytesWritable")()
+    write = make.make(
+        "Consumer", "accept", make.type(make.void, make.object),
+        make.virtual(owner, "write", make.void, make.object, make.object),
+        make.type(make.void, make.object), (owner.class_, make.object),
+    ).invokeWithArguments([writer, key])  # fmt: skip
+    written = make.chain(
+        tools.to_mutations,
+        tools.stream_of,
+        _step(stream, "map", stream.class_, "Function", by_family),
+        _step(stream, "map", stream.class_, "Function", lists),
+        _step(stream, "flatMap", stream.class_, "Function", tools.stream),
+        _step(stream, "flatMap", stream.class_, "Function", tools.stream),
+        _step(stream, "forEach", make.void, "Consumer", write),
+    )
+    accept = make.proxy("Consumer", written).accept
     return lambda block: accept(_java(block))
 
 

@@ -40,9 +40,10 @@ class Encoder:
 
     def values(self, values: Values) -> list[Value]:
         """Return the encoded values of a put. Raises CodecError, Invalid."""
-        return [Value(family, qualifier, data) for family, qualifier, data in self._encoded(values)]
+        return [Value(family, qualifier, data) for family, qualifier, data in self.encoded(values)]
 
-    def _encoded(self, values: Values) -> list[tuple[bytes, bytes, bytes]]:
+    def encoded(self, values: Values) -> list[tuple[bytes, bytes, bytes]]:
+        """Return family, qualifier and encoded value of each value of a put. Raises CodecError, Invalid."""
         if not values:
             raise Invalid("a put has no values: give it {'family:qualifier': value}")
         plain, of = self.codecs.plain, self.codecs.of
@@ -59,7 +60,7 @@ class Encoder:
 
     def put(self, row: Any, values: Values, settings: Settings) -> bytes:
         """Encode a put as an action of a block."""
-        return put(self.key(row), self._encoded(values), settings)
+        return put(self.key(row), self.encoded(values), settings)
 
     def delete(
         self,

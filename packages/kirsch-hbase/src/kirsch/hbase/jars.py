@@ -52,6 +52,12 @@ def server(version: str = VERSION) -> JarSet:
     return JarSet(f"server-{version}", (Artifact(GROUP, "hbase-server", version),))
 
 
+def bulk(version: str = VERSION) -> JarSet:
+    """Return the jars of a client that can bulk load: the server's, and those that write HFiles."""
+    artifacts = (*server(version).artifacts, Artifact(GROUP, "hbase-shaded-mapreduce", version))
+    return JarSet(f"bulk-{version}", artifacts)
+
+
 def groups() -> JarSet:
     """Return the jars a server of HBase 2 needs for groups of region servers; there is no hbase-rsgroup
     2.6.4."""

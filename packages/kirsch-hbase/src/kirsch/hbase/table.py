@@ -24,6 +24,8 @@ from kirsch.hbase.scan import Query, Range, Scanner, Some, Span, Which, check_ra
 from kirsch.hbase.writes import Batch, Mutator, Writes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kirsch.hbase.connection import Connection
 
 D = TypeVar("D")
@@ -286,6 +288,27 @@ class Table(Writes[K, V]):
                 mutator.put(row, values)
                 count += 1
         return count
+
+    def bulk_load(
+        self,
+        rows: Iterable[tuple[K, Mapping[Any, V]]],
+        folder: "str | Path",
+        *,
+        timestamp: int | None = None,
+        timeout: float = 600.0,
+    ) -> int:
+        """Load rows as files (HFiles) that HBase takes over, past its log and its memory. Return the number
+        of rows.
+
+        `rows` are pairs of key and values, sorted by the keys' bytes. `folder` is one that the region servers
+        read and may move files from: a URI such as hdfs://nn/tmp, or a path for a server on this machine; a
+        folder in it has the files meanwhile. Loading may take `timeout` seconds. The connection has the jars
+        of kirsch.hbase.jars.bulk, or HBASE_HOME's. Raises NoJars; Invalid and HBaseError, where no row was
+        loaded, or those of some regions.
+        """
+        from kirsch.hbase import bulk
+
+        return bulk.load(self, rows, folder, timestamp, timeout)
 
     def apply(self, actions: list[bytes]) -> None:
         """Write encoded actions. Raises HBaseError; its `failures` are the rows that were not written, all of
