@@ -6,6 +6,7 @@ import pytest
 from tests.cli.application import Application
 
 from kirsch.cluster.application import procfile
+from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 
 def test_a_folder_with_a_procfile_runs(application: Application):
@@ -46,6 +47,18 @@ def test_a_command_reads_back_as_it_was(command: str):
     name = UnitName.parse("web.service")
     [parsed] = parse_command_lines("ExecStart", f"/bin/sh -c {line}", lambda text: expand(text, name))
     assert parsed.argv({}) == ("/bin/sh", "-c", command)
+
+
+def test_ssh_to_a_unit_of_here_says_so_though_there_is_a_cluster(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_DATA_HOME", str(application.directory / "data"))
+    lab = MachineRecord("n1", "1" * 32, "127.0.0.1", "127.0.0.1", api_port=1)
+    ClusterRecord("lab", "c0ffee", "2026-12-02", "", (lab,), complete=True).save()
+    application.sleeper("web.service")
+    application.ok("up", "-d")
+    assert "web is this computer: `kirsch exec UNIT sh`" in application.fails("ssh", "web")
+    assert "cluster lab" in application.fails("ssh", "other")
 
 
 def test_one_unit_file_runs_alone(application: Application):

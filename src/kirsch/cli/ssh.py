@@ -13,7 +13,7 @@ from kirsch.cli.errors import Failure
 from kirsch.cli.machines import MACHINE, MACHINES, alone, machine_name
 from kirsch.cli.names import full_names
 from kirsch.cli.verb import Options, argument, verb
-from kirsch.cluster.api.client import UNITS, Client
+from kirsch.cluster.api.client import UNITS, Client, ClientError
 from kirsch.cluster.application import ApplicationError
 from kirsch.cluster.provision.endpoint import Where, transport_to
 
@@ -42,6 +42,8 @@ def ssh(options: Options) -> int:
 
 def log_in(where: Where, target: str, command: Sequence[str], handed_on: Sequence[str] = ()) -> int:
     """Become ssh. The command has our variables in `handed_on`, if the machine's sshd accepts them."""
+    if not (where.cluster or where.tunnel):
+        _refuse_here(where, target)
     record = _record(where)
     command = command[1:] if command[:1] == ["--"] else command
     if record is not None:
@@ -55,6 +57,17 @@ def log_in(where: Where, target: str, command: Sequence[str], handed_on: Sequenc
         os.execvp(argv[0], [argv[0], *flags, *argv[1:]])
     except OSError as error:
         raise Failure(f"cannot run ssh: {error.strerror}") from None
+
+
+def _refuse_here(where: Where, target: str) -> None:
+    """Raise Failure for this computer, and a unit of an application that runs on it."""
+    try:
+        client = Client(transport_to(where))
+        there = alone(client) and _machine(client, target)
+    except (ClientError, Failure):
+        return  # a machine of a cluster, perhaps
+    if there:
+        raise Failure(f"{target} is this computer: `kirsch exec UNIT sh` is a shell beside a unit")
 
 
 def _record(where: Where) -> "ClusterRecord | None":
@@ -88,10 +101,7 @@ def _to_other(client: Client, target: str, command: Sequence[str], tunnel: str |
     from kirsch.cluster.provision.shell import remote
 
     jump = ["-J", tunnel] if tunnel else []
-    there = _machine(client, target)["address"]
-    if alone(client):
-        raise Failure(f"{target} is this computer: `kirsch exec UNIT sh` is a shell beside a unit")
-    return ["ssh", *jump, there, *remote(command)]
+    return ["ssh", *jump, _machine(client, target)["address"], *remote(command)]
 
 
 def _machine(client: Client, target: str) -> dict[str, Any]:
