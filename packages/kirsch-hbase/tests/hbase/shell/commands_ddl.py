@@ -115,6 +115,12 @@ def test_tables_that_are_altered(shell, name):
     assert any(endpoint in value for value in described()["ATTRIBUTES"].values())
     shell(f"alter '{name}', METHOD => 'table_remove_coprocessor', CLASSNAME => '{endpoint}'")
     assert not any(endpoint in value for value in described()["ATTRIBUTES"].values())
+    # By its number, as describe has it.
+    shell(f"alter '{name}', 'coprocessor' => '|{endpoint}|1001|'")
+    with pytest.raises(CommandError, match=r"coprocessor\$2 is not set"):
+        shell(f"alter '{name}', METHOD => 'table_att_unset', NAME => 'coprocessor$2'")
+    shell(f"alter '{name}', METHOD => 'table_att_unset', NAME => 'coprocessor$1'")
+    assert "coprocessor$1" not in described()["ATTRIBUTES"]
 
 
 def test_tables_that_are_altered_meanwhile(shell, name):

@@ -101,6 +101,9 @@ def test_peers_that_get_all_but_some(shell, peer):
         shell(f"remove_peer_exclude_tableCFs '{peer}', {{'t9' => []}}")
     shell(f"remove_peer_exclude_tableCFs '{peer}', {{'t1' => ['f'], 't2' => []}}")
     assert config(shell, peer)["EXCLUDE_TABLE_CFS"] == {"t1": ["g"], "t3": ["h"]}
+    shell(f"set_peer_exclude_namespaces '{peer}', ['n1']")
+    (listed,) = shell(f"list_peers '{peer}'")
+    assert (listed["NAMESPACES"], listed["TABLE_CFS"]) == (["!n1"], {"!t1": ["g"], "!t3": ["h"]})
     shell(f"set_peer_replicate_all '{peer}', false")
     facts = config(shell, peer)
     assert (facts["REPLICATE_ALL"], facts["EXCLUDE_TABLE_CFS"]) == (False, None)

@@ -114,6 +114,7 @@ def test_quotas(shell, name):
     for owner in (f"USER => '{name}'", f"USER => '{name}', TABLE => '{name}'", f"NAMESPACE => '{name}'"):
         shell(f"set_quota TYPE => THROTTLE, {owner}, LIMIT => NONE")
     shell(f"set_quota TYPE => THROTTLE, THROTTLE_TYPE => WRITE, TABLE => '{name}', LIMIT => '1req/sec'")
+    shell(f"set_quota TYPE => THROTTLE, THROTTLE_TYPE => WRITE, TABLE => '{name}', LIMIT => '10M/min'")
     shell(f"set_quota TYPE => THROTTLE, THROTTLE_TYPE => WRITE, TABLE => '{name}', LIMIT => NONE")
     assert not [row for row in shell("list_quotas") if name in row["OWNER"]]
     shell(f"drop_namespace '{name}'")

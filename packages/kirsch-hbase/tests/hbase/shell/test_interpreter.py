@@ -38,6 +38,8 @@ def run(capsys):
         ("None", ""),
         ("'two\\nlines'", "two\nlines\n"),
         ("b'\\x00a\\xff'", "\\x00a\\xFF\n"),
+        (r"b'a\\b'", "a\\x5Cb\n"),
+        (r"b'\xff\\'", "\\xFF\\x5C\n"),
         ("True", "true\n"),
         ("[1, 'a']", "[1, 'a']\n"),
         ("6 * 7; _ + 1", "42\n43\n"),
@@ -232,7 +234,7 @@ def test_colours_are_around_what_is_shown():
 
 
 def test_bytes_that_nobody_can_read():
-    assert shown(b"a\\b\x7f\x80") == "a\\b\\x7F\\x80"
+    assert shown(b"a\\b\x7f\x80") == "a\\x5Cb\\x7F\\x80"
     assert shown("é\x1b[31m".encode()) == "é\\x1B[31m"
 
 
@@ -277,3 +279,9 @@ def test_python_has_its_own_help(run, monkeypatch):
     assert run("help(len)")[0] == 0
     assert "sys" in sys.modules
     assert json.loads(run("help 'scan'", as_json=True)[1]).startswith("scan (dml): ")
+
+
+def test_puts_prints_a_list_line_by_line(capsys):
+    interpreter = Interpreter(Session(lambda: None), Output(StringIO()))
+    assert interpreter.run("puts(['a', ['b', 1]], b'c'); puts()") == 0
+    assert capsys.readouterr().out == "a\nb\n1\nc\n\n"

@@ -37,6 +37,7 @@ def translated(source: str) -> str:
         ("create('t', {NAME => 'f'})", "create('t', {'NAME': 'f'})"),
         ("create(\n't',\nNAME => 'f')", "create(\n't',\nNAME= 'f')"),
         ("scan 't', FILTER => org.x.PageFilter.new(1)", "scan('t', FILTER= org.x.PageFilter(1))"),
+        ("scan 't', FILTER => org.x.KeyOnlyFilter.new", "scan('t', FILTER= org.x.KeyOnlyFilter())"),
         ("x = get 't', 'r' # the row", "x = get('t', 'r') # the row"),
         ("x = list", "x = list()"),
         ("disable 't'; drop 't'", "disable('t'); drop('t')"),

@@ -179,7 +179,8 @@ def cell(value: Any, column: str = "") -> str:
     if isinstance(value, bytes):
         return shown(value)
     if isinstance(value, str):
-        return shown(value.encode("utf-8", "surrogateescape"))
+        # A name may be one that is shown already: its \ stays.
+        return "".join(c if c.isprintable() else shown(c.encode("utf-8", "surrogateescape")) for c in value)
     if isinstance(value, dict):
         return ", ".join(f"{cell(k)} => {cell(v)}" for k, v in value.items())
     if isinstance(value, list | tuple | set):

@@ -362,8 +362,11 @@ def _interruptible(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _puts(*values: Any) -> None:
-    """Print values, a line each, as Ruby's puts does."""
+    """Print values, and what lists of them have, a line each, as Ruby's puts does."""
     for value in values or ("",):
+        if isinstance(value, list):
+            _puts(*value)
+            continue
         print(value.decode(errors="backslashreplace") if isinstance(value, bytes) else value)
 
 

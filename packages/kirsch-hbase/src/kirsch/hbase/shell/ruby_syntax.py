@@ -339,8 +339,10 @@ class _Reader:
             self.at = colon.end()
             self._key(top, text)
             return "key"
-        if text == "new" and last == "." and self.source[self.at : self.at + 1] == "(":
-            self.out.pop()  # Ruby's Class.new(…) is Python's Class(…)
+        if text == "new" and last == ".":
+            self.out.pop()  # Ruby's Class.new(…) is Python's Class(…), Class.new is Class()
+            if self.source[self.at : self.at + 1] != "(":
+                self.out.append("()")
             return "name"
         if _ARROW.match(self.source, self.at):
             return self._value(top, repr(text), last, text)

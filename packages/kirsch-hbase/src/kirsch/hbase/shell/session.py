@@ -295,12 +295,15 @@ def python_bytes(array: Any) -> bytes:
 
 
 def shown(value: bytes) -> str:
-    """Bytes as HBase prints them, Bytes.toStringBinary: what is not printable ASCII as \\xNN.
+    """Bytes as HBase prints them, Bytes.toStringBinary: what is not printable ASCII as \\xNN, and \\ too.
 
     UTF-8 text of other scripts is left as it is: people read it.
     """
     try:
         decoded = value.decode()
     except UnicodeDecodeError:
-        return "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02X}" for b in value)
-    return "".join(c if c.isprintable() else "".join(f"\\x{b:02X}" for b in c.encode()) for c in decoded)
+        return "".join(chr(b) if 32 <= b < 127 and b != 92 else f"\\x{b:02X}" for b in value)
+    printed = (
+        c if c.isprintable() and c != "\\" else "".join(f"\\x{b:02X}" for b in c.encode()) for c in decoded
+    )
+    return "".join(printed)

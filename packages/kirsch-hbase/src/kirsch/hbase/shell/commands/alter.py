@@ -1,5 +1,6 @@
 """Group `ddl`: changing tables."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from kirsch.hbase.shell.command import CommandError, UsageError, command
 from kirsch.hbase.shell.session import Session, data, family_text, many, shown, table_name, text
 
 GROUP = "ddl"
+_COPROCESSOR = re.compile(r"coprocessor\$(\d+)")
 ALTER = ("NAME", "METHOD", *schema.FAMILY, *schema.TABLE, *schema.MAPS, "CLASSNAME")
 METHODS = (
     "delete",
@@ -107,6 +109,12 @@ def _by_method(session: Session, table: Schema, method: str, change: dict[str, A
             if name not in [family.name for family in table.families]:
                 raise CommandError(f"there is no family {shown(data(one))} in table {table.name}")
             table = table.without_family(name)
+        elif method == "table_att_unset" and (found := _COPROCESSOR.fullmatch(text(one))):
+            # As describe numbers them.
+            at = int(found[1]) - 1
+            if not 0 <= at < len(table.coprocessors):
+                raise CommandError(f"{text(one)} is not set in table {table.name}")
+            table = replace(table, coprocessors=table.coprocessors[:at] + table.coprocessors[at + 1 :])
         else:
             if text(one) not in {**table.attributes, **table.configuration}:
                 raise CommandError(f"{text(one)} is not set in table {table.name}")

@@ -103,7 +103,8 @@ def set_quota(
 
 def _throttle(quotas: Quotas, limit: Any, kind: str, scope: str, whose: dict[str, str]) -> None:
     if _none(limit):
-        quotas.unthrottle(type="" if kind == "REQUEST" else f"{kind}_NUMBER", **whose)
+        for type_ in [""] if kind == "REQUEST" else [each for each in TYPES if each.startswith(f"{kind}_")]:
+            quotas.unthrottle(type=type_, **whose)
         return
     number, type_, unit = _rate(str(limit), kind)
     quotas.throttle(number, unit, type=type_, scope=scope, **whose)

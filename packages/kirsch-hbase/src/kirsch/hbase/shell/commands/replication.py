@@ -216,7 +216,8 @@ def list_peers(session: Session, pattern: str = ".*") -> Grid:
     lines = [
         (
             name, s["cluster"], s["endpoint"], "ENABLED" if enabled else "DISABLED", s["all"],
-            s["namespaces"], s["tables"], s["bandwidth"], s["serial"],
+            s["namespaces"] or _but(s["exclude_namespaces"]), s["tables"] or _but(s["exclude_tables"]),
+            s["bandwidth"], s["serial"],
         )
         for name, enabled, s in session.connection.admin.peers.all_settings()
         if matches.test(name)
@@ -226,6 +227,13 @@ def list_peers(session: Session, pattern: str = ".*") -> Grid:
         "SERIAL",
     )  # fmt: skip
     return Grid(columns, lines, "peer")
+
+
+def _but(excluded: Any) -> Any:
+    """Mark what a peer does not get with !, as HBase's shell does."""
+    if isinstance(excluded, dict):
+        return {f"!{name}": families for name, families in excluded.items()}
+    return [f"!{name}" for name in excluded] if excluded else excluded
 
 
 @command(GROUP)
