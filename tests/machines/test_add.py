@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from tests.machines.bare import USER, BareHost
@@ -16,6 +18,7 @@ from kirsch.cluster.provision.ingress import CONFIGURATION
 
 pytestmark = [pytest.mark.machines, pytest.mark.soak]
 
+ROOT = Path(__file__).parents[2]
 SLEEP = "[Service]\nExecStart=/bin/sleep infinity\n"
 HERE = "\n[X-Kirsch]\nMachineMetadata=zone=d\n"
 KEYS = "cat /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys"
@@ -123,6 +126,32 @@ def test_a_bare_host_joins_runs_units_and_leaves_as_it_was(computer, cluster, ba
     kirsch("destroy", "here.service")
     config = kirsch("cluster", "ssh-config", cluster).stdout
     assert "bare" not in config
+
+
+@pytest.fixture(scope="module")
+def package():
+    """The Debian package for such a host."""
+    subprocess.run(["make", "deb", "RELEASES=bookworm"], cwd=ROOT, check=True, capture_output=True)
+    return max((ROOT / "dist").glob("kirsch_*~deb12_*.deb"), key=os.path.getmtime)
+
+
+@pytest.mark.timeout(1800)
+def test_a_host_joins_with_the_debian_package_and_leaves_as_it_was(cluster, package, bare, kirsch, tmp_path):
+    before = bare.files()
+    add = ["cluster", "add", "bare", "--ssh-config", str(bare.config), "--metadata", "zone=d", "--from"]
+    wrong = kirsch(*add, str(tmp_path / "nothing.deb"), status=1)
+    assert "is neither a Debian package (.deb) nor a folder of wheels" in wrong.stderr
+    done = kirsch(*add, str(package))
+    assert f"bare is a machine of {cluster}, at {bare.address}" in done.stdout
+    assert bare.shell("dpkg-query --show --showformat '${db:Status-Status}' kirsch") == "installed"
+    assert bare.shell("readlink /opt/kirsch") == "/usr/lib/kirsch\n"
+    assert "(compiled)" in bare.shell("kirsch version")
+    (tmp_path / "here.service").write_text(SLEEP + HERE)
+    kirsch("start", str(tmp_path / "here.service"))
+    assert bare.shell("systemctl is-active here.service") == "active\n"
+    kirsch("destroy", "here.service")
+    kirsch("cluster", "remove", "bare")
+    assert bare.files() - before == set()
 
 
 def test_a_host_that_joins_is_in_the_flat_network_and_leaves_nothing_of_it(cluster, modern, kirsch, tmp_path):
