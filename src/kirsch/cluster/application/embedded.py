@@ -170,8 +170,11 @@ def _names_a_user(application: Application) -> bool:
 
 
 def _binds_low_ports(application: Application) -> bool:
-    """Return True if a unit has a port that only root may bind (ip-sysctl)."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    """Return True if a unit has a port that only root may bind."""
+    # Imported here, for only root's `kirsch up` asks.
+    from kirsch.cluster.runtime.process.podman import unprivileged_port
+
+    lowest = unprivileged_port()
     for name, text in application.units.items():
         try:
             options = Options.parse(UnitFile.parse(text, name), UnitName.parse(name))
@@ -185,7 +188,10 @@ def _binds_low_ports(application: Application) -> bool:
 
 def is_real_root() -> bool:
     """Return True if root is the machine's: in a rootless container it is a user (user_namespaces(7))."""
-    return Path("/proc/self/uid_map").read_text().split()[:2] == ["0", "0"]
+    try:
+        return Path("/proc/self/uid_map").read_text().split()[:2] == ["0", "0"]
+    except OSError:
+        return True  # this kernel has no namespaces of users
 
 
 def _may_run(user: pwd.struct_passwd, application: Application) -> bool:

@@ -271,7 +271,7 @@ class Containers:
             yield f"--publish={where}/{port.protocol}"
             if at == "0.0.0.0":  # noqa: S104
                 everywhere[port.host, port.protocol] = port.container
-        lowest = 1 if os.geteuid() == 0 else _unprivileged()
+        lowest = 1 if os.geteuid() == 0 else unprivileged_port()
         for each in options.expose:
             number, protocol = each.number, each.protocol
             taken = everywhere.get((number, protocol))
@@ -437,7 +437,7 @@ def _memory() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or ("/run" if os.geteuid() == 0 else "/dev/shm"))  # noqa: S108
 
 
-def _unprivileged() -> int:
+def unprivileged_port() -> int:
     """Return the lowest port that a user may bind (ip-sysctl)."""
     try:
         return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
