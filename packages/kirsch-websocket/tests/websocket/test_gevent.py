@@ -14,6 +14,7 @@ from kirsch.websocket.core.errors import Closed, HandshakeError, Slow
 from kirsch.websocket.core.handshake import Policy
 from kirsch.websocket.core.limits import Limits
 from kirsch.websocket.core.opening import ClientOptions
+from kirsch.websocket.core.room import Room
 
 pytest.importorskip("gevent")
 
@@ -22,6 +23,7 @@ import gevent.event
 import gevent.pywsgi
 import gevent.queue
 import gevent.socket
+import greenlet
 
 from kirsch.websocket.gevent import connect, handler_class, serve
 
@@ -502,6 +504,40 @@ class TestBlocking:
             there = told.get(timeout=PATIENCE)[1]
             gevent.spawn(there.send, "news").get()
             assert ws.recv(PATIENCE) == "news"
+            asked, go = gevent.event.Event(), gevent.event.Event()
+
+            def parts():
+                yield "more "
+                asked.set()
+                go.wait()
+                yield "news"
+
+            # The hub cannot wait for the second part.
+            there.send("before")
+            there.send(parts())
+            assert asked.wait(PATIENCE)
+            go.set()
+            assert [ws.recv(PATIENCE), ws.recv(PATIENCE)] == ["before", "more news"]
+
+    def test_a_room_is_told_without_a_greenlet_for_each_member(self, wsgi):
+        """Which would take most of the time."""
+        room, crowd = Room(), 30
+        application, _ = recorder(opened=lambda self: room.add(self))
+        switched = set()
+        with serve(application, **wsgi) as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(Raw(server)) for _ in range(crowd)]
+            for raw in clients:
+                raw.head()
+            with gevent.Timeout(PATIENCE):
+                while len(room) < crowd:
+                    gevent.sleep(0)
+            before = greenlet.settrace(lambda event, ends: switched.add(ends[1]))
+            try:
+                room.send("news")
+                assert [raw.frame()[1] for raw in clients] == [b"news"] * crowd
+            finally:
+                greenlet.settrace(before)
+        assert len(switched) < crowd
 
 
 class TestStreams:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import gevent
+from gevent import ssl
 from gevent.event import AsyncResult, Event
 
 from kirsch.websocket.core.application import WebSocket
@@ -47,6 +48,8 @@ class Ticker:
         # Seconds between two ticks: those of the connection that needs the most.
         self._interval = 1.0
         self._greenlet: gevent.Greenlet | None = None
+        # Wires that gather what is sent until the hub's next turn.
+        self._gathering: list[Wire] = []
 
     @classmethod
     def here(cls) -> "Ticker":
@@ -72,6 +75,20 @@ class Ticker:
             self._greenlet.kill(block=False)
             self._greenlet, self._interval = None, 1.0
 
+    def gather(self, wire: "Wire") -> None:
+        """Have the hub write what is sent to a wire at its next turn: one call for any number of wires."""
+        if not self._gathering:
+            gevent.get_hub().loop.run_callback(self._flush)
+        self._gathering.append(wire)
+
+    def _flush(self) -> None:
+        gathering, self._gathering = self._gathering, []
+        for wire in gathering:
+            try:
+                wire.flush_gathered()
+            except Exception:
+                log.exception("%s: what was sent was not written", wire.websocket.peer)
+
     def _tick(self) -> None:
         loop = gevent.get_hub().loop
         while True:
@@ -88,8 +105,8 @@ class Ticker:
 class Wire:
     """Wire of one open connection, whose greenlet calls `run()`.
 
-    One greenlet at a time writes, the one that set `_writing`: the reading greenlet as long as nothing
-    blocks, else another that lives until all is written.
+    One greenlet at a time writes, the one that set `_writing`: the reading greenlet or the hub as long as
+    nothing blocks, else another that lives until all is written.
     """
 
     clock = staticmethod(time.perf_counter)
@@ -109,6 +126,9 @@ class Wire:
         # True while the reading greenlet waits for the peer, and not for the inbox or a callback.
         self._listening = False
         self._writing = False
+        self._gathered = False
+        # The hub cannot wait, as a TLS socket may have to.
+        self._waits = isinstance(sock, ssl.SSLSocket)
         # True while an inbox that is full has reading stopped.
         self.held = False
         # True once the connection is aborted or gone, and once our side of it was shut down.
@@ -221,8 +241,21 @@ class Wire:
             if self.websocket.corked:
                 self.flush()
         elif not self._writing and not self._over:
-            self._writing = True
-            gevent.spawn(self._write)
+            if self._waits or self.websocket.under_way:
+                self._writing = True
+                gevent.spawn(self._write)
+            elif not self._gathered:
+                self._gathered = True
+                self._ticker.gather(self)
+
+    def flush_gathered(self) -> None:
+        """Write what was sent since the hub's last turn. Called by the hub."""
+        self._gathered = False
+        if self.websocket.under_way:
+            # Its source may have to be waited for.
+            self.wake()
+        else:
+            self.flush()
 
     def abort(self) -> None:
         if not self._over:
