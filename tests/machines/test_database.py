@@ -471,9 +471,6 @@ def test_down_keeps_nobody_waiting(database: Database, capsys: pytest.CaptureFix
     assert done.returncode == 0, done.stdout + done.stderr
     with capsys.disabled():
         print(f"\ndown after {seconds:.1f} s at load {os.getloadavg()[0]:.0f}")
-        if os.environ.get("D5_JOURNAL"):
-            for name in MEMBERS:
-                print(database.trial.kirsch("journal", "--lines", "60", name, check=False).out)
     database.up()
     database.settle()
     assert seconds < DOWN
