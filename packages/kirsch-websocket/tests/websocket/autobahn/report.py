@@ -51,7 +51,7 @@ An echo client on each provider's `connect`.
 OTHERS = """\
 ## Others
 
-What other servers fail of the same suite, from an earlier measurement, not these runs:
+Cases of the same suite that other servers fail, from an earlier measurement, not these runs:
 
 | server | fails |
 | --- | --- |"""
