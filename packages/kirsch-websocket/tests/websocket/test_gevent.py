@@ -476,6 +476,21 @@ class TestBlocking:
                 go.set()
                 assert raw.frame() == (0x82, b"after " + name)
 
+    def test_a_peer_is_read_again_once_the_hub_has_written_all(self, wsgi):
+        """Its greenlet had found more than half a queue waiting."""
+        application, told = recorder()
+        given = {"policy": Policy(deflate=None), "limits": Limits(queue=1 << 16)}
+        with serve(application, **given, **wsgi) as server, connect(server.url, options=OPTIONS) as ws:
+            there = told.get(timeout=PATIENCE)[1]
+            there.wire.hold(True)
+            ws.send("read at once")
+            assert told.get(timeout=PATIENCE)[0] == "message"
+            there.wire.hold(False)
+            there.send(bytes(40_000))
+            assert len(ws.recv(PATIENCE)) == 40_000
+            ws.send("read again")
+            assert told.get(timeout=PATIENCE)[0] == "message"
+
     def test_others_go_on_while_a_callback_blocks(self, wsgi):
         """They share the buffer that is read into."""
         go = gevent.event.Event()

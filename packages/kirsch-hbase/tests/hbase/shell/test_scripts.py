@@ -128,8 +128,10 @@ def test_java_is_shown_only_when_asked(ran):
 
 @pytest.mark.slow
 def test_it_is_interrupted_and_told_to_end(started):
+    # One long sleep would not be woken by a signal that comes just before it.
+    wait = "import time; print('now', flush=True); [time.sleep(0.1) for _ in range(6000)]"
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)):
-        process = started("-c", "status; import time; print('now', flush=True); time.sleep(600)")
+        process = started("-c", f"status; {wait}")
         lines = iter(process.stdout.readline, "")
         assert any(line == "now\n" for line in lines)
         process.send_signal(number)

@@ -256,6 +256,7 @@ class Wire:
             self.wake()
         else:
             self.flush()
+            self._notify()
 
     def abort(self) -> None:
         if not self._over:
