@@ -35,13 +35,17 @@ def stamp(text: str, written: str, version: str) -> str:
     return re.sub(rf'(kirsch[a-z-]*)=={re.escape(written)}(?=")', rf"\1=={version}", text)
 
 
-def export(folder: Path, target: Path) -> None:
-    """Write a folder of the commit, with the version that is built."""
+def unpack(tree: str, target: Path) -> None:
+    """Write a tree as git names it: COMMIT, or COMMIT:FOLDER."""
     with tempfile.TemporaryDirectory() as temporary:
         archive = Path(temporary, "tree.tar")
-        path = "" if folder == ROOT else f":{folder.relative_to(ROOT)}"
-        run("git", "archive", "--output", archive, f"HEAD{path}")
+        run("git", "archive", "--output", archive, tree)
         shutil.unpack_archive(archive, target, filter="data")
+
+
+def export(folder: Path, target: Path) -> None:
+    """Write a folder of the commit, with the version that is built."""
+    unpack("HEAD" if folder == ROOT else f"HEAD:{folder.relative_to(ROOT)}", target)
     project = target / "pyproject.toml"
     project.write_text(stamp(project.read_text(), *versions()))
 

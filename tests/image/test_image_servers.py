@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.containers import page_or_none
 from tests.deadline import eventually
 from tests.image.conftest import IMAGES, Podman
 from tests.port import free_port
@@ -104,11 +105,7 @@ def test_the_image_of_kirsch_runs_the_application_of_a_folder(podman, tmp_path):
     name = podman.run(f"{podman.prefix}-kirsch", "--network", "host", "--volume", f"{tmp_path}:/app")
 
     def answers() -> bool:
-        with suppress(OSError):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/Procfile")
-            return connection.getresponse().read() == (tmp_path / "Procfile").read_bytes()
-        return False
+        return page_or_none(f"http://127.0.0.1:{port}/Procfile") == (tmp_path / "Procfile").read_text()
 
     eventually(answers, 60, f"the application; {podman.said(name)}")
     (unit,) = json.loads(podman.podman("exec", name, "kirsch", "list-units", "--json"))

@@ -1,7 +1,6 @@
 """images/postgres-ha: three members under Patroni with a real etcd, and what was acknowledged meanwhile."""
 
 import json
-import os
 import random
 import shutil
 import ssl
@@ -207,37 +206,11 @@ def test_nothing_acknowledged_is_lost_when_another_leads(trio: Trio):
     assert writer.turns() <= writer.timeline(), "two took writes at a time"
 
 
-@needs_etcd
-@pytest.mark.services
-@pytest.mark.root
-@pytest.mark.slow
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("megabytes", [350])
-def test_a_leader_whose_disk_is_full_gives_up(trio: Trio):
-    with Writer(trio).writing() as writer:
-        writer.await_written()
-        first = trio.leader()
-        assert first is not None
-        with suppress(OSError), (first.folder / "full").open("wb") as file:
-            while True:
-                file.write(bytes(1 << 20))
-        trio.await_leader(but=first)
-        writer.await_written()
-        print(f"full disk: {writer.longest_gap:.1f} s without a write")
-        (first.folder / "full").unlink()
-        trio.await_settled()
-        writer.await_written()
-    assert writer.lost() == set()
-    assert writer.turns() <= writer.timeline(), "two took writes at a time"
-
-
 def fill(member: Member, left: int) -> Path:
-    """Leave so many bytes of a member's disk; the file that takes the rest."""
+    """Leave so many bytes of a member's disk, or none; the file that takes the rest."""
     path = member.folder / "full"
-    disk = os.statvfs(member.folder)
     with suppress(OSError), path.open("wb") as file:
-        for _ in range((disk.f_bavail * disk.f_frsize - left) >> 20):
+        while not left or shutil.disk_usage(member.folder).free > left:
             file.write(bytes(1 << 20))
     return path
 
@@ -249,30 +222,48 @@ def fill(member: Member, left: int) -> Path:
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("megabytes", [350])
-def test_who_has_no_room_is_not_chosen(trio: Trio):
-    """The replica in step has little room left, then the leader none: the third one leads."""
-    with Writer(trio).writing() as writer:
-        writer.await_written()
-        first, roles = trio.leader(), trio.roles()
-        assert first is not None
-        step, third = sorted(
-            (m for m in trio.members if m is not first), key=lambda m: roles[m.name], reverse=True
-        )
-        room = fill(step, 24 << 20)
-        eventually(lambda: trio.roles().get(third.name) == "sync_standby", PATIENCE, "the third one in step")
-        fill(first, 0)
-        assert trio.await_leader(but=first) is third
-        writer.await_written()
-        for path in (room, first.folder / "full"):
-            path.unlink()
-        trio.await_settled()
-        again = {"leader": third.name, "candidate": step.name}
+class TestFullDisks:
+    def test_a_leader_whose_disk_is_full_gives_up(self, trio: Trio):
+        with Writer(trio).writing() as writer:
+            writer.await_written()
+            first = trio.leader()
+            assert first is not None
+            full = fill(first, 0)
+            trio.await_leader(but=first)
+            writer.await_written()
+            print(f"full disk: {writer.longest_gap:.1f} s without a write")
+            full.unlink()
+            trio.await_settled()
+            writer.await_written()
+        assert writer.lost() == set()
+        assert writer.turns() <= writer.timeline(), "two took writes at a time"
 
-        def leads_again() -> bool:
-            third.ask("/switchover", again)  # refused until it is in step
-            return trio.leader() is step
+    def test_who_has_no_room_is_not_chosen(self, trio: Trio):
+        """The replica in step has little room left, then the leader none: the third one leads."""
+        with Writer(trio).writing() as writer:
+            writer.await_written()
+            first, roles = trio.leader(), trio.roles()
+            assert first is not None
+            step, third = sorted(
+                (m for m in trio.members if m is not first), key=lambda m: roles[m.name], reverse=True
+            )
+            room = fill(step, 24 << 20)
+            eventually(
+                lambda: trio.roles().get(third.name) == "sync_standby", PATIENCE, "the third one in step"
+            )
+            full = fill(first, 0)
+            assert trio.await_leader(but=first) is third
+            writer.await_written()
+            room.unlink()
+            full.unlink()
+            trio.await_settled()
+            again = {"leader": third.name, "candidate": step.name}
 
-        eventually(leads_again, PATIENCE, "it may lead again")
-        writer.await_written()
-    assert writer.lost() == set()
-    assert writer.turns() <= writer.timeline(), "two took writes at a time"
+            def leads_again() -> bool:
+                third.ask("/switchover", again)  # refused until it is in step
+                return trio.leader() is step
+
+            eventually(leads_again, PATIENCE, "it may lead again")
+            writer.await_written()
+        assert writer.lost() == set()
+        assert writer.turns() <= writer.timeline(), "two took writes at a time"

@@ -154,11 +154,12 @@ class Joining:
         )
 
     def _wheel(self) -> None:
-        source = self.invitation.source
+        source, wheels, target = self.invitation.source, Wheels(self.runner), self.known_facts.target
         if source is None:
-            self.own = Wheels(self.runner).own()
+            self.own = wheels.own()
+            self.files = shipped(wheels.libraries(self.own, target))
         elif source.is_dir():
-            self.files = Wheels(self.runner).kept_in(source, self.known_facts.target)
+            self.files = wheels.kept_in(source, target)
         elif source.suffix == ".deb" and source.is_file():
             self.files = shipped([source])
         else:
@@ -179,17 +180,12 @@ class Joining:
         hosts = dict.fromkeys((machine.address, machine.host))
         pair = machine_pair(signer, machine.name, *hosts, lifetime=lifetime)
         secret = key_file(fetch(self.record, self.runner))
-        libraries = (
-            shipped(Wheels(self.runner).libraries(self.own, self.known_facts.target))
-            if self.own
-            else self.files
-        )
         files = machine_files(self.record, machine, signer, pair, load_users(self.record))
         files += registry_files(self.record, machine)
-        files += [secret, *libraries]
+        files += [secret, *self.files]
         self._act(install.UNPACK, archive(files, PRIVATE_FOLDERS))
-        packaged = self.invitation.source is not None and self.invitation.source.is_file()
-        self._act(install.PACKAGE if packaged else install.LIBRARIES)
+        source = self.invitation.source
+        self._act(install.PACKAGE if source and source.is_file() else install.LIBRARIES)
         if self.own:
             self._act(install.UNPACK, archive(shipped(self.own)))
             self._act(install.OWN)
