@@ -54,7 +54,7 @@ What is otherwise is so on purpose:
 
 - What is refused is told in one line that says what to do, and more is refused: misspelt options, families
   and tables that are not there, nothing to delete.
-- Ruby's `#{{…}}` and `for … do … end` are not known: the shell is Python, which has `f'…'` and `for … in …:`.
+- The shell is Python with Ruby's statements: `if … end`, `def … end` and Ruby's own methods are not known.
 - Commands answer with values: `exists` with true or false, `list` with names that stay unprinted where they
   are assigned or gone through.
 - `describe` prints statements that can be typed again; text of other scripts is printed as it is.

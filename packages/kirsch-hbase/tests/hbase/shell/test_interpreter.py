@@ -25,7 +25,8 @@ def run(capsys):
     def running(source, as_json=False, name="<command>"):
         out = StringIO()
         status = Interpreter(Session(never), Output(out, as_json=as_json)).run(source, name)
-        return status, out.getvalue(), capsys.readouterr().err
+        said = capsys.readouterr()
+        return status, said.out + out.getvalue(), said.err
 
     return running
 
@@ -44,12 +45,17 @@ def run(capsys):
         ("[1, 'a']", "[1, 'a']\n"),
         ("6 * 7; _ + 1", "42\n43\n"),
         ("for i in range(2):\n    i", ""),
-        ("import math; math.pi > 3", "true\n"),
-        ("isinstance([1], list), list((1, 2)), list[int]", "(True, [1, 2], list[int])\n"),
-        ("def f(n):\n    return n + 1\n\nf(1)", "2\n"),
-        ("THROTTLE", "THROTTLE\n"),
-        ("count = 3; count", "3\n"),
-        ("count = 3\ndel count\ntype(count).__name__", "Bound\n"),
+        ('for i in 1..3 do puts "row#{i}" end', "row1\nrow2\nrow3\n"),
+        (
+            "for a in 'a'..'b' do for b in 1...3 do puts \"#{a}#{b}\" end end",
+            "a1\na2\nb1\nb2\n",
+        ),
+        ("('8'..'11').each { |i| puts i }; for i in '08'..'09' do puts i end", "8\n9\n10\n11\n08\n09\n"),
+        ("for i in 'row-09'..'row-10' do puts i end; for i in 'b'..'a' do puts i end", "row-09\nrow-10\n"),
+        ("for i in 'zy'..'zz' do puts i end", "zy\nzz\n"),
+        ("for i in 'az'...'bb' do puts i end; for i in 'Zz'..'Zz' do puts i end", "az\nba\nZz\n"),
+        ("puts \"#{nil}, #{true}, #{1 + 1}, #{'a'}\"", ", true, 2, a\n"),
+        ('puts "\\xffa#{7}"', "\\xffa7\n"),
     ],
 )
 def test_python(run, source, out):

@@ -83,6 +83,11 @@ t = create '{name}', 'f'
 t.put 'r1', 'f:q', 'v1'; t.put 'r2', 'f:q', 'v2'
 u = get_table '{name}'
 u.scan LIMIT => 1
+for i in 3..4 do put '{name}', "r#{{i}}", 'f:q', "v#{{i}}" end
+(3..4).each do |i|
+delete '{name}', "r#{{i}}", 'f:q'
+end
+count '{name}'
 scan('{name}', {{:LIMIT => 2, COLUMNS: ['f:q']}}) {{ |row, cells| puts row; puts cells['f:q'] }}
 list('{name}').each do |table|
   disable table
@@ -104,7 +109,7 @@ def test_scripts_and_pipes_take_what_the_terminal_takes(ran, name, tmp_path, how
     assert (status, error) == (0, "")
     lines = out.splitlines()
     assert [line.split()[0] for line in lines[:2]] == ["ROW", "r1"]
-    assert lines[2:] == ["r1", "v1", "r2", "v2", "false"]
+    assert lines[2:] == ["2", "r1", "v1", "r2", "v2", "false"]
 
 
 def test_what_it_cannot_do(ran, tmp_path):

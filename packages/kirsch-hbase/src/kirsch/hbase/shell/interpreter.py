@@ -70,6 +70,8 @@ class Interpreter:
             **constants(),
             **self._ours,
             "each": _each,
+            "upto": _upto,
+            "joined": _joined,
             **(names or {}),
         }
 
@@ -377,6 +379,50 @@ def _each(count: int, value: Any) -> Iterator[Any]:
             yield shown(one.key), {shown(cell.column): _shown(cell.value) for cell in reversed(one.cells)}
         else:
             yield one
+
+
+def _upto(first: Any, last: Any, without: bool = False) -> Iterator[Any]:
+    """Yield what Ruby's first..last goes through, or first...last `without` the last: numbers or strings."""
+    if not isinstance(first, str):
+        yield from range(first, last + (not without))
+    elif first.isdecimal() and last.isdecimal():
+        yield from (str(n).zfill(len(first)) for n in range(int(first), int(last) + (not without)))
+    elif first <= last:
+        while len(first) <= len(last) and first != last:
+            yield first
+            first = _successor(first)
+        if first == last and not without:
+            yield last
+
+
+def _successor(text: str) -> str:
+    """Return the string that follows in Ruby's order: az, ba; Zz, AAa; row-09, row-10."""
+    letters = list(text)
+    places = [at for at, letter in enumerate(text) if letter.isascii() and letter.isalnum()]
+    if not places:
+        raise UsageError(f"{text!r} has no successor: it has no letter or digit")
+    for at in reversed(places):
+        if letters[at] not in "zZ9":
+            letters[at] = chr(ord(letters[at]) + 1)
+            return "".join(letters)
+        letters[at] = {"z": "a", "Z": "A", "9": "0"}[letters[at]]
+    first = letters[places[0]]
+    letters.insert(places[0], "1" if first == "0" else first)
+    return "".join(letters)
+
+
+def _joined(*parts: Any) -> str | bytes:
+    """Join what a Ruby string with #{…} consists of: bytes if a part is, else text."""
+    if any(isinstance(part, bytes) for part in parts):
+        return b"".join(part if isinstance(part, bytes) else _text(part).encode() for part in parts)
+    return "".join(map(_text, parts))
+
+
+def _text(value: Any) -> str:
+    """Return a value as Ruby's to_s has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def _shown(value: Any) -> Any:

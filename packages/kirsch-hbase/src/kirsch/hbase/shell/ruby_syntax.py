@@ -3,14 +3,16 @@
 Only statements that begin with a command's name and have its arguments after a space are translated; all else
 is Python and stays as it is, so both may be mixed, in blocks too. Lines keep their numbers. No I/O.
 
-Ruby's literals mean what they mean there: '…' knows \\' and \\\\ only, "…" knows escapes and is bytes once it
-has an \\xNN, nil, true, false and :symbol; hashes are {KEY => value} or {key: value}, and their braces may be
-left out at the end. Other values may be any Python expression. A Ruby block behind a statement,
-`scan('t') { |row, cells| … }` or `list.each do |t| … end`, becomes a for loop over its values.
+Ruby's literals mean what they mean there: '…' knows \\' and \\\\ only, "…" knows escapes and #{…} and is
+bytes once it has an \\xNN, nil, true, false and :symbol; hashes are {KEY => value} or {key: value}, and their
+braces may be left out at the end. Other values may be any Python expression. A Ruby block behind a statement,
+`scan('t') { |row, cells| … }` or `list.each do |t| … end`, becomes a for loop over its values, and so does
+`for i in 1..3 do … end`.
 """
 
 import keyword
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -33,11 +35,22 @@ _STRING = re.compile(
     re.DOTALL,
 )
 _COMMENT = re.compile(r"#[^\n]*")
-# Ruby's block, by its parameters: { |a, b| … } or do |a, b| … end.
-_BLOCK = re.compile(r"\{[ \t]*\|([^|\n]*)\||\bdo[ \t]*\|([^|\n]*)\|")
-_DO = re.compile(r"\bdo[ \t]*\|")
-_END = re.compile(r"\bend\b")
-_EACH = re.compile(r"\.each$")
+_NO_CODE = re.compile(f"{_STRING.pattern}|{_COMMENT.pattern}", re.DOTALL)
+# The beginning of Ruby's block, up to its parameters: { |a, b| … }, do |a, b| … end, for a, b in … do … end.
+_OPENING = re.compile(
+    r"\bfor[ \t]+(?P<names>[\w, \t]+?)[ \t]+in[ \t]+(?P<values>[^\n;:]+?)[ \t]+do\b[ \t]*;?"
+    r"|(?P<begin>\{|\bdo\b)[ \t]*\|(?P<given>[^|\n]*)\|"
+)
+_DO = re.compile(r"\bdo\b")
+_END = re.compile(r"(?<!\.)\bend\b(?![ \t]*[=.(])")
+# Ruby's ways to count, and Python's: first, last or end, and whether the last one is left out.
+_COUNTED = (
+    (re.compile(r"(?P<last>\w+)\.times"), "upto(0, {last}, True)"),
+    (re.compile(r"(?P<first>\w+)\.upto\((?P<last>[^()]+)\)"), "upto({first}, {last})"),
+    (re.compile(r"\(?(?P<first>[^()]+?)\.\.\.(?P<last>[^()]+?)\)?"), "upto({first}, {last}, True)"),
+    (re.compile(r"\(?(?P<first>[^()]+?)\.\.(?P<last>[^()]+?)\)?"), "upto({first}, {last})"),
+)
+_LOOP = re.compile(r"for\b")
 _CONTINUED = re.compile(r"(?:else|elif|except|finally|end)\b|[)\]}]")
 # Commands whose value is a table, with commands as methods.
 TABLES = frozenset(["create", "get_table"])
@@ -117,49 +130,81 @@ def _unfinished(text: str) -> bool:
         if not text[at].isspace():
             last = text[at - 1 : at + 1] if text[at] == ">" else text[at]
         at += 1
-    opened = len(_DO.findall(text)) - len(_END.findall(text))
+    code = _code(text)
+    blocks = sum(found["begin"] != "{" for found in _OPENING.finditer(code))
+    opened = blocks - len(_END.findall(code)) if blocks else 0
     return depth > 0 or opened > 0 or last in (",", "\\", "=>")
 
 
-def _without_blocks(source: str, known: Callable[[str, str], bool]) -> str:
-    """Write Ruby's blocks as loops of one line, or of their lines."""
-    at = 0
-    while found := _BLOCK.search(source, at):
-        if not _in_code(source, found.start()):
-            at = found.end()
-            continue
-        head_at = max(source.rfind("\n", 0, found.start()), source.rfind(";", 0, found.start())) + 1
-        head = source[head_at : found.start()].rstrip()
-        if found.group(1) is not None:
-            end = _bracket_end(source, found.start())
-            body_end = end - 1
-        else:
-            closing = _END.search(source, found.end())
-            end = closing.end() if closing else -1
-            body_end = closing.start() if closing else -1
-        if end < 0:
-            line = source.count("\n", 0, found.start()) + 1
-            column = found.start() - source.rfind("\n", 0, found.start())
-            raise Incomplete("the block is not closed", line, column)
-        indent = head[: len(head) - len(head.lstrip())]
-        names = ", ".join(name.strip() for name in (found.group(1) or found.group(2) or "").split(","))
-        body = source[found.end() : body_end]
-        body = body.rstrip(" \t") if "\n" in body else f" {body.strip()}"
-        values = _Reader(_EACH.sub("", head.strip()), known).read()
-        count = len(names.split(","))
-        loop = f"{indent}for {names or '_'} in each({count}, {values}):"
-        source = source[:head_at] + loop + body + source[end:]
-        at = head_at + len(loop)
-    return source
+def _code(source: str) -> str:
+    """Blank out strings and comments, so that what is found in the rest is code; places stay."""
+    return _NO_CODE.sub(lambda found: re.sub(r"[^\n]", "\0", found.group()), source)
 
 
-def _in_code(source: str, place: int) -> bool:
-    """Return whether a place is neither in a string nor in a comment."""
-    at = 0
-    while at < place:
-        found = _STRING.match(source, at) or _COMMENT.match(source, at)
-        at = found.end() if found else at + 1
-    return at == place
+def _without_blocks(source: str, known: Callable[[str, str], bool], lines: int = 0) -> str:
+    """Write Ruby's blocks as loops: of one line if they stand on one and have none in them.
+
+    `lines` counts those before the source, for errors.
+    """
+    code = _code(source)
+    found = _OPENING.search(code)
+    if found is None:
+        return source
+    end, body_end = _block_end(code, found)
+    if end < 0:
+        line = code.count("\n", 0, found.start())
+        column = found.start() - code.rfind("\n", 0, found.start())
+        raise Incomplete("the block is not closed", lines + line + 1, column)
+    begin = max(code.rfind("\n", 0, found.start()), code.rfind(";", 0, found.start())) + 1
+    if found["begin"]:
+        head, given = source[begin : found.start()].strip(), found["given"].split(",")
+        values = head.removesuffix(".each")
+    else:
+        values, given = source[slice(*found.span("values"))].strip(), found["names"].split(",")
+    indent = re.split(r"[^ \t]", source[source.rfind("\n", 0, begin) + 1 :], maxsplit=1)[0]
+    names = ", ".join(name.strip() for name in given)
+    loop = f"for {names or '_'} in each({len(given)}, {_values(values, known)}):"
+    inside = source[found.end() : body_end].rstrip(" \t")
+    body = _without_blocks(inside.lstrip(" \t"), known, lines + code.count("\n", 0, found.end()))
+    before, after = source[:begin], source[end:]
+    if before.endswith(";"):
+        before = before[:-1] + "\n"
+    if following := re.match(r"[ \t]*;[ \t]*(?=[^\s#])", after):
+        after = f"\n{indent}{after[following.end() :]}"
+    rest = _without_blocks(after, known, lines + code.count("\n", 0, end))
+    return f"{before}{indent}{loop}{_body(body, indent)}{rest}"
+
+
+def _block_end(code: str, found: re.Match[str]) -> tuple[int, int]:
+    """Return where a block ends, and where what is in it does; -1 where it does not."""
+    if found["begin"] == "{":
+        end = _bracket_end(code, found.start())
+        return end, end - 1
+    depth, at = 1, found.end()
+    while closing := _END.search(code, at):
+        depth += len(_DO.findall(code, at, closing.start())) - 1
+        at = closing.end()
+        if not depth:
+            return closing.end(), closing.start()
+    return -1, -1
+
+
+def _values(source: str, known: Callable[[str, str], bool]) -> str:
+    """Translate what a block is run for."""
+    for counted, python in _COUNTED:
+        if found := counted.fullmatch(source):
+            return python.format(**found.groupdict())
+    return _Reader(source, known).read()
+
+
+def _body(body: str, indent: str) -> str:
+    """Indent a block's body below its loop, unless it is; one of a single statement stays on the line."""
+    written = [line for line in body.splitlines() if line.strip()]
+    if len(written) == 1 and "\n" not in body and not _LOOP.match(body):
+        return f" {body}"
+    if all(line.startswith((f"{indent} ", f"{indent}\t")) for line in written):
+        return body
+    return ("" if body.startswith("\n") else "\n") + textwrap.indent(body, f"{indent}    ")
 
 
 @dataclass(slots=True)
@@ -363,9 +408,30 @@ class _Reader:
             self.out.append(self.source[self.at : string.end()])
             self.at = string.end()
             return "string"
+        if string.group()[0] == '"' and "#{" in string.group():
+            python = self._interpolated(string.group()[1:-1])
+            self.at = string.end()
+            return self._value(top, python, last)
         value = self._ruby(string.group(), self.at)
         self.at = string.end()
         return self._value(top, repr(value), last, value if isinstance(value, str) else "")
+
+    def _interpolated(self, inner: str) -> str:
+        """Write a string with #{…} in it as a call that joins its parts."""
+        parts = []
+        while inner:
+            text, opened, inner = inner.partition("#{")
+            if text:
+                parts.append(repr(self._ruby(f'"{text}"', self.at)))
+            if opened:
+                end = _bracket_end("{" + inner, 0)
+                if end < 0:
+                    raise self._error(SyntaxMistake, "the #{ is not closed: quotes in it are '…'", self.at)
+                value = _Reader(f"({inner[: end - 2].strip() or 'nil'})", self.known)
+                value._arguments(parenthesis=True)
+                parts.append("".join(value.out))
+                inner = inner[end - 1 :]
+        return f"joined({', '.join(parts)})"
 
     def _value(self, top: _Open, python: str, last: str, name: str = "") -> str:
         """Write a value, or the key of a pair if an arrow follows; `name` is the key as a keyword, if it can
@@ -396,8 +462,6 @@ class _Reader:
         inner = text[1:-1]
         if text[0] == "'":
             return re.sub(r"\\([\\'])", r"\1", inner)
-        if "#{" in inner:
-            raise self._error(SyntaxMistake, "Ruby's #{…} is not known here: write f'…{name}…'", at)
         parts: list[bytes] = []
         binary = False
         done = 0
