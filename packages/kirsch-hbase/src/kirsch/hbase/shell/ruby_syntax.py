@@ -233,6 +233,11 @@ class _Reader:
             self._statement()
         return "".join(self.out)
 
+    def value(self) -> str:
+        """Translate one value in parentheses."""
+        self._arguments(parenthesis=True)
+        return "".join(self.out)
+
     def _statement(self) -> None:
         """Translate one logical line, or a part of one between semicolons."""
         self._copy(re.compile(r"[ \t\n;]*"))
@@ -427,9 +432,7 @@ class _Reader:
                 end = _bracket_end("{" + inner, 0)
                 if end < 0:
                     raise self._error(SyntaxMistake, "the #{ is not closed: quotes in it are '…'", self.at)
-                value = _Reader(f"({inner[: end - 2].strip() or 'nil'})", self.known)
-                value._arguments(parenthesis=True)
-                parts.append("".join(value.out))
+                parts.append(_Reader(f"({inner[: end - 2].strip() or 'nil'})", self.known).value())
                 inner = inner[end - 1 :]
         return f"joined({', '.join(parts)})"
 
