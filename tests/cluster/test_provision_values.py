@@ -1,6 +1,7 @@
 """What clusters are made of, as values: what people ask for, sites, commands, settings, sources."""
 
 import json
+import re
 import shlex
 import subprocess
 from dataclasses import replace
@@ -172,6 +173,17 @@ def test_etcd_speaks_tls_to_clients_and_peers_alike():
     assert all("http://" not in value for value in lines.values())
     assert lines["ETCD_INITIAL_CLUSTER"].split(",")[1] == "n2=https://10.201.7.12:2380"
     assert lines["ETCD_INITIAL_CLUSTER_TOKEN"] == record.id
+
+
+@pytest.mark.services
+def test_etcd_knows_each_of_its_settings():
+    """etcd warns of a variable that it does not know, and goes on without it."""
+    record = cluster()
+    names = [line.partition("=")[0] for line in etcd_environment(record, record.machines[1]).splitlines()]
+    flags = set(
+        re.findall(r"--([a-z-]+)", subprocess.run(["etcd", "--help"], capture_output=True, text=True).stdout)
+    )
+    assert [name for name in names if name.removeprefix("ETCD_").lower().replace("_", "-") not in flags] == []
 
 
 def test_kirschd_is_told_ready_watched_and_started_again():

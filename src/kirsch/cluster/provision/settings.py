@@ -153,6 +153,8 @@ def member_environment(cluster: str, machine: MachineRecord, members: str, state
         "ADVERTISE_CLIENT_URLS": f"https://{at}:2379",
         "AUTO_COMPACTION_MODE": "periodic",
         "AUTO_COMPACTION_RETENTION": "1h",
+        "CLIENT_CRL_FILE": f"{ETCD_TLS}/revoked.crl",
+        "PEER_CRL_FILE": f"{ETCD_TLS}/revoked.crl",
         **{
             f"{peer}{name}": value
             for peer in ("", "PEER_")
@@ -161,7 +163,6 @@ def member_environment(cluster: str, machine: MachineRecord, members: str, state
                 "CERT_FILE": f"{ETCD_TLS}/machine.crt",
                 "KEY_FILE": f"{ETCD_TLS}/machine.key",
                 "CLIENT_CERT_AUTH": "true",
-                "CRL_FILE": f"{ETCD_TLS}/revoked.crl",
             }.items()
         },
     }
