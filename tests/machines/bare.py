@@ -102,6 +102,11 @@ class BareHost:
         """What a script prints on it."""
         return self.runner.run(execute(self.name, "sh", "-c", script))
 
+    def reboot(self) -> None:
+        """Switch it off without a word, and on again."""
+        self.runner.run(podman("kill", "--signal", "KILL", self.name))
+        self.runner.run(podman("start", self.name))
+
     def files(self) -> set[str]:
         """All files that are not systemd's, or logs, or of a boot's lifetime."""
         volatile = ["/proc", "/sys", "/run", "/tmp", "/dev", "/var/log", "/var/lib/systemd"]

@@ -21,6 +21,8 @@ pytestmark = [pytest.mark.machines, pytest.mark.soak]
 ROOT = Path(__file__).parents[2]
 SLEEP = "[Service]\nExecStart=/bin/sleep infinity\n"
 HERE = "\n[X-Kirsch]\nMachineMetadata=zone=d\n"
+TLS = "--cacert /etc/kirsch/tls/ca.crt --cert /etc/kirsch/tls/machine.crt --key /etc/kirsch/tls/machine.key"
+ETCDCTL = f"ETCDCTL_API=3 etcdctl {TLS}"
 KEYS = "cat /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys"
 
 
@@ -73,13 +75,10 @@ def kirsch(computer, cluster):
 
 def numbers(container):
     """The keys of numbers in the flat network that are given."""
-    keys = (
-        "--cacert=/etc/kirsch/tls/ca.crt --cert=/etc/kirsch/tls/machine.crt --key=/etc/kirsch/tls/machine.key"
-    )
     return podman(
         "exec", container, "sh", "-c",
-        f"ETCDCTL_API=3 etcdctl {keys} --endpoints=https://$(hostname -i | cut -d' ' -f1):2379 get --prefix "
-        "--keys-only /kirsch/v1/machine-numbers/",
+        f"{ETCDCTL} --endpoints=https://$(hostname -i | cut -d' ' -f1):2379 get --prefix --keys-only "
+        "/kirsch/v1/machine-numbers/",
     ).split()  # fmt: skip
 
 
@@ -199,6 +198,56 @@ def test_a_host_that_joins_is_in_the_flat_network_and_leaves_nothing_of_it(clust
     assert len(numbers(first)) == 2
     # Of one that is gone for good.
     kirsch("cluster", "remove", "0" * 32, "--force")
+
+
+def test_a_removed_host_is_refused_by_api_etcd_and_network_and_when_it_comes_back(
+    computer, cluster, modern, kirsch, tmp_path
+):
+    first = f"kirsch-{cluster}-n1"
+    kirsch("cluster", "add", "bare", "--ssh-config", str(modern.config))
+    id = modern.shell("cat /etc/machine-id").strip()
+    (tmp_path / "everywhere.service").write_text(f"{SLEEP}[X-Kirsch]\nGlobal=true\n")
+    kirsch("start", str(tmp_path / "everywhere.service"))
+    runs = "systemctl is-active everywhere.service || :"
+    eventually(lambda: modern.shell(runs) == "active\n")
+
+    address = podman("exec", first, "hostname", "-i").split()[0]
+    status = f"curl --silent --output /dev/null --write-out '%{{http_code}}' {TLS} https://{address}:7117"
+    api = f"{status}/kirsch/v1/machines || :"
+    etcd = f"{ETCDCTL} --endpoints=https://{address}:2379 get / >/dev/null 2>&1 && echo known || :"
+
+    def flat(shell):
+        (bridge,) = json.loads(shell("ip -json address show dev kirsch0"))
+        return next(each["local"] for each in bridge["addr_info"] if each["family"] == "inet")
+
+    def at_first(script):
+        return podman("exec", first, "sh", "-c", script)
+
+    pings = "ping -c 1 -W 1 {} >/dev/null && echo yes || :"
+    there, back = pings.format(flat(at_first)), pings.format(flat(modern.shell))
+    assert (modern.shell(api), modern.shell(etcd)) == ("200", "known\n")
+    eventually(lambda: (modern.shell(there), at_first(back)) == ("yes\n", "yes\n"))
+
+    # It runs on, with its old connection to etcd, and its root can do as if nothing had happened.
+    modern.shell("systemctl stop ssh")
+    kirsch("cluster", "remove", "bare", "--force")
+    assert modern.shell(api) == "403"
+    eventually(lambda: modern.shell(etcd) == "")
+    peers = f"bridge fdb append 00:00:00:00:00:00 dev kirsch-vx0 dst {address} 2>/dev/null || :"
+    modern.shell(f"systemctl kill --signal STOP kirschd; ip link set kirsch-vx0 up; {peers}")
+    assert (modern.shell(there), at_first(back)) == ("", "")
+    assert f"dst {address} " in modern.shell("bridge fdb show dev kirsch-vx0")
+
+    modern.reboot()
+    waits = "systemctl show --property StatusText kirschd || :"
+    eventually(lambda: "waits for the store" in modern.shell(waits))
+    assert (modern.shell(api), modern.shell(etcd), modern.shell(there), at_first(back)) == ("403", "", "", "")
+    assert modern.shell(runs) == "inactive\n"
+    assert id not in [machine["id"] for machine in json.loads(kirsch("list-machines", "--json").stdout)]
+    kirsch("destroy", "everywhere.service")
+    # Once its lease has ended its number is anybody's.
+    forget = ("--cluster", cluster, "cluster", "remove", id, "--force")
+    eventually(lambda: computer.kirsch(*forget).returncode == 0)
 
 
 def test_what_fails_half_way_leaves_the_host_as_it_was(cluster, bare, kirsch):
