@@ -1,6 +1,6 @@
 """The API and the registry next to those of the release before: machines and verbs of both in one cluster.
 
-The release before is git's last tag; until there is one, the commit BEFORE.
+The release before is git's last tag before this commit; until there is one, the commit BEFORE.
 """
 
 import io
@@ -35,7 +35,8 @@ def git(*arguments: str) -> bytes | None:
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> str:
     """PYTHONPATH of the release before."""
-    tag = git("describe", "--tags", "--abbrev=0")
+    # A release's own commit, which has a tag of its own, is next to the one before too.
+    tag = git("describe", "--tags", "--abbrev=0", "HEAD^")
     reference = tag.decode().strip() if tag else BEFORE
     source = git("archive", reference, "src", "packages/kirsch-websocket/src")
     if source is None:
