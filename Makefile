@@ -127,9 +127,10 @@ SEEDS ?= 1000000
 simulation: $(READY)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $$(nproc)
 
-# Bases of images by digest, as their tags are now; done again, it takes what they are then. Commit what it changes.
+# Bases of images by digest, and of machines, as their tags are now; done again, it takes what they are then. Commit what
+# it changes.
 pin:
-	$(PYTHON) scripts/pin images/*/Containerfile
+	$(PYTHON) scripts/pin images/*/Containerfile src/kirsch/cluster/provision/recipe.py
 
 # Random faults on three machines, or FAULTY=5: the same SEED has the same plan, `TURNS=5` kills each machine five
 # times in turn.

@@ -16,7 +16,7 @@ from kirsch.cluster.network.subnet import hardware_address
 from kirsch.cluster.node.settings import Settings
 from kirsch.cluster.provision import install, podman, probe, recipe
 from kirsch.cluster.provision.create import planned
-from kirsch.cluster.provision.image import bootstrap
+from kirsch.cluster.provision.image import bootstrap, inspectable
 from kirsch.cluster.provision.record import ClusterRecord, ProvisionError
 from kirsch.cluster.provision.settings import KIRSCHD, etcd_environment, kirschd_toml
 from kirsch.cluster.provision.shell import HostShell, known_host, ssh_config
@@ -229,6 +229,21 @@ def test_what_a_mirror_is_called_never_stands_in_a_commands_arguments():
     assert not any("mirror" in word or "secret" in word for word in command.argv)
     assert b"secret" in command.input
     assert "secret" not in repr(command)
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("debian", "debian"),
+        ("debian:trixie-slim", "debian:trixie-slim"),
+        ("debian@sha256:5", "debian@sha256:5"),
+        ("debian:trixie-slim@sha256:5", "debian@sha256:5"),
+        ("here:5000/base@sha256:5", "here:5000/base@sha256:5"),
+        ("here:5000/base:1@sha256:5", "here:5000/base@sha256:5"),
+    ],
+)
+def test_podman_is_asked_for_a_tag_or_a_digest(reference: str, expected: str):
+    assert inspectable(reference) == expected
 
 
 def test_sources_are_read_in_both_forms():

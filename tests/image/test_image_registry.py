@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from kirsch.cluster.provision.command import Command, Runner
 from kirsch.cluster.provision.record import ClusterRecord, MachineRecord
 
 live = [pytest.mark.machines, pytest.mark.slow, pytest.mark.root]
+ROOT = Path(__file__).parents[2]
 TINY = "FROM scratch\nCOPY hello /hello\n"
 
 
@@ -186,6 +188,29 @@ class TestLive:
         assert [(row["image"], row["tag"]) for row in mine] == [(f"{at}/team/{tiny}", "1.0")]
         assert mine[0]["content"]
         podman.kirsch("image", "pull", f"{at}/team/{tiny}:{mine[0]['content']}", "--insecure", at)
+
+    def test_a_base_that_is_pinned_is_taken_from_its_registry(self, podman, tiny, registry, tmp_path):
+        at = registry().address
+        settings = tmp_path / "registries.conf"
+        settings.write_text(f'[[registry]]\nlocation = "{at}"\ninsecure = true\n')
+        podman.environment["CONTAINERS_REGISTRIES_CONF"] = str(settings)
+        # As official images are: an index of one image for each architecture.
+        index = f"localhost/{tiny}-index"
+        podman.podman("manifest", "create", index)
+        podman.podman("manifest", "add", index, f"containers-storage:localhost/{tiny}")
+        podman.podman("manifest", "push", "--all", index, f"docker://{at}/team/{tiny}:1")
+        podman.podman("manifest", "rm", index)
+        podman.kirsch("image", "rm", tiny)
+        folder = tmp_path / "more"
+        folder.mkdir()
+        (folder / "more").write_text("more")
+        file = folder / "Containerfile"
+        file.write_text(f"ARG BASE={at}/team/{tiny}:1\nFROM ${{BASE}}\nCOPY more /more\n")
+        subprocess.run([sys.executable, ROOT / "scripts/pin", file], check=True, capture_output=True)
+        (pinned,) = re.findall("^ARG BASE=(.*@sha256:.*)$", file.read_text(), re.MULTILINE)
+        done = podman.kirsch("image", "build", folder, "-t", f"{tiny}-more")
+        assert f"base {pinned}\n" in done.stdout
+        assert len(json.loads(podman.podman("image", "inspect", f"{tiny}-more"))[0]["RootFS"]["Layers"]) == 2
 
     @pytest.mark.soak
     def test_a_machine_that_is_away_keeps_no_other_from_being_pruned(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+RECIPE = "src/kirsch/cluster/provision/recipe.py"
 DIGEST = f"sha256:{'5' * 64}"
 
 
@@ -56,10 +57,15 @@ def test_a_tag_is_pinned_and_pinned_anew(registry: str, tmp_path: Path):
     one, two = tmp_path / "One", tmp_path / "Two"
     one.write_text(f"# A base.\nARG BASE={registry}/team/base:1\nFROM ${{BASE}}\n")
     two.write_text(f"ARG BASE={registry}/team/base:1@sha256:{'0' * 64}\nFROM ${{BASE}}\n")
-    done = pin(one, two)
-    assert done.returncode == 0, done.stderr
-    for path in (one, two):
-        assert f"ARG BASE={registry}/team/base:1@{DIGEST}\nFROM ${{BASE}}\n" in path.read_text()
+    module = tmp_path / "recipe.py"
+    module.write_text(f'SUITE = "1"\nREFERENCE = "{registry}/team/base:1"\nREPOSITORY = "base"\n')
+    for _ in range(2):
+        done = pin(one, two, module)
+        assert done.returncode == 0, done.stderr
+        for path in (one, two):
+            assert f"ARG BASE={registry}/team/base:1@{DIGEST}\nFROM ${{BASE}}\n" in path.read_text()
+        pinned = f'SUITE = "1"\nREFERENCE = "{registry}/team/base:1@{DIGEST}"\nREPOSITORY = "base"\n'
+        assert module.read_text() == pinned
 
 
 def test_what_cannot_be_asked_changes_nothing(registry: str, tmp_path: Path):
@@ -73,9 +79,12 @@ def test_what_cannot_be_asked_changes_nothing(registry: str, tmp_path: Path):
     assert "@" not in one.read_text() + two.read_text()
 
 
-def test_it_finds_the_base_of_each_image():
+def test_it_finds_the_base_of_each_image_and_of_machines():
     """`make pin` would change all that have one."""
     text = {path: path.read_text() for path in ROOT.glob("images/*/Containerfile")}
     assert len(text) == 7
     for path, each in text.items():
         assert "\nARG BASE=debian:trixie-slim" in each, path
+    assert '\nREFERENCE = "debian:trixie-slim' in (ROOT / RECIPE).read_text()
+    makes = (ROOT / "Makefile").read_text()
+    assert f"scripts/pin images/*/Containerfile {RECIPE}\n" in makes

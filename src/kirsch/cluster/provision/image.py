@@ -103,7 +103,7 @@ class Images:
         if self.exists(reference):
             return True
         try:
-            self.runner.run(podman("manifest", "inspect", reference, timeout=REACHABLE))
+            self.runner.run(podman("manifest", "inspect", inspectable(reference), timeout=REACHABLE))
             self.runner.run(podman("pull", "--quiet", reference, timeout=LONG))
         except CommandError:
             return False
@@ -180,6 +180,14 @@ class Images:
             Runner().run(remove_machines([container]))
 
 
+def inspectable(reference: str) -> str:
+    """Return the name that podman-manifest-inspect(1) takes: by tag or by digest, not by both. Pure."""
+    name, at, digest = reference.partition("@")
+    before, _, tag = name.rpartition(":")
+    tagged = at and before and "/" not in tag
+    return f"{before if tagged else name}{at}{digest}"
+
+
 @contextmanager
 def alone(image: str) -> Iterator[None]:
     """Let one process make an image while others wait for it."""
@@ -196,7 +204,8 @@ def bootstrap(
     """Return mmdebstrap's command; the sources go by a pipe, for their URIs may hold passwords."""
     return Command(
         (
-            "mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}",
+            "mmdebstrap", "--quiet", "--variant=minbase",
+            *([f"--include={','.join(packages)}"] if packages else []),
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
             "--customize-hook=rm -f \"$1\"/etc/apt/sources.list \"$1\"/etc/apt/sources.list.d/*",
             suite, tar, *(["-"] if sources else []),

@@ -16,7 +16,8 @@ from kirsch.cluster.provision.settings import SSHD
 
 SUITE = "trixie"
 PYTHON = "3.13"
-REFERENCE = f"debian:{SUITE}"
+# What a registry of images has; `make pin` adds a digest.
+REFERENCE = "debian:trixie-slim"
 REPOSITORY = "localhost/kirsch-node"
 LABEL = "io.kirsch.recipe"
 
@@ -116,7 +117,7 @@ PREPARE = (
 
 def base_digest(architecture: str) -> str:
     """Names the image of packages alone."""
-    return _digest([SUITE, architecture, *PACKAGES])
+    return _digest([SUITE, REFERENCE, architecture, *PACKAGES])
 
 
 def node_digest(architecture: str, wheels: Sequence[str], given: str = "") -> str:
